@@ -85,8 +85,17 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
 
 def prepare(folder: pathlib.Path, data_dir: pathlib.Path):
     """Writes `data_dir/mnist/<version>`, replacing what was there."""
+    shutil.rmtree(
+        tfds.builder("mnist", data_dir=data_dir).data_dir, ignore_errors=True
+    )
     builder = tfds.builder("mnist", data_dir=data_dir)
-    shutil.rmtree(builder.data_dir, ignore_errors=True)
+    # An Example is a protobuf map, whose order in the file otherwise depends on
+    # the process that writes it.
+    tfds.core.example_serializer.ExampleSerializer.serialize_example = (
+        lambda serializer, example: serializer.get_tf_example(
+            example
+        ).SerializeToString(deterministic=True)
+    )
     with tempfile.TemporaryDirectory() as extracted:
         files = _LocalFiles(folder, pathlib.Path(extracted))
         # The one seam between the builder and the network.
