@@ -1,0 +1,147 @@
+#include "custom_ops/core/ternary/codec.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+
+namespace ternary {
+namespace {
+
+// A remainder table must stay in the first-level cache.
+constexpr uint64_t kMaxTableEntries = 1024;
+
+// Largest number of digits, at most `limit`, whose values number at most
+// `max_values`; at least 1.
+int DigitsWithin(uint64_t base, unsigned __int128 max_values, int limit) {
+  unsigned __int128 values = base;
+  int digits = 1;
+  while (digits < limit && values * base <= max_values) {
+    values *= base;
+    ++digits;
+  }
+  return digits;
+}
+
+uint64_t Power(uint64_t base, int exponent) {
+  uint64_t power = 1;
+  for (int i = 0; i < exponent; ++i) power *= base;
+  return power;
+}
+
+uint64_t LoadBits(const uint16_t* plane, int64_t first_bit) {
+  uint64_t bits;
+  std::memcpy(&bits, reinterpret_cast<const char*>(plane) + (first_bit >> 3),
+              sizeof(bits));
+  return bits >> (first_bit & 7);
+}
+
+}  // namespace
+
+Divider::Divider(uint64_t divisor) {
+  int log2 = 1;  // ceil(log2(divisor)), divisor <= 2^63
+  while ((uint64_t{1} << log2) < divisor) ++log2;
+  const unsigned __int128 excess = (uint64_t{1} << log2) - divisor;
+  multiplier_ = static_cast<uint64_t>((excess << 64) / divisor + 1);
+  shift_ = log2 - 1;
+}
+
+const Codec& Codec::ForWorkers(int64_t num_workers) {
+  static std::mutex mutex;
+  static std::map<int64_t, std::unique_ptr<Codec>> codecs;
+  std::lock_guard<std::mutex> lock(mutex);
+  std::unique_ptr<Codec>& codec = codecs[num_workers];
+  if (!codec) codec.reset(new Codec(num_workers));
+  return *codec;
+}
+
+int Codec::DigitsPerWord(uint64_t base) {
+  return DigitsWithin(base, static_cast<unsigned __int128>(1) << 64, 64);
+}
+
+Codec::Codec(int64_t num_workers)
+    : num_workers_(num_workers),
+      base_(2 * static_cast<uint64_t>(num_workers) + 1),
+      digits_(DigitsPerWord(base_)),
+      all_zero_(0),
+      unpack_digits_(
+          std::min(DigitsWithin(base_, kMaxTableEntries, kUnpackStride),
+                   digits_)),
+      unpack_base_(Power(base_, unpack_digits_)),
+      unpack_divider_(unpack_base_) {
+  for (int first = 0; first < digits_; first += kPackBits) {
+    const size_t table = powers_.size();
+    powers_.resize(table + kPackEntries, 0);
+    for (uint64_t bits = 1; bits < kPackEntries; ++bits) {
+      const int digit = first + __builtin_ctzll(bits);
+      const uint64_t value = digit < digits_ ? Power(base_, digit) : 0;
+      powers_[table + bits] = powers_[table + (bits & (bits - 1))] + value;
+    }
+  }
+  for (int digit = 0; digit < digits_; ++digit) {
+    all_zero_ += Power(base_, digit);
+  }
+  if (unpack_base_ <= kMaxTableEntries) {
+    sums_.assign(unpack_base_ * kUnpackStride, 0.0f);
+    for (uint64_t value = 0; value < unpack_base_; ++value) {
+      uint64_t rest = value;
+      for (int i = 0; i < unpack_digits_; ++i, rest /= base_) {
+        sums_[value * kUnpackStride + i] = static_cast<float>(
+            static_cast<int64_t>(rest % base_) - num_workers_);
+      }
+    }
+  }
+}
+
+void Codec::Pack(const uint16_t* plus, const uint16_t* minus, int64_t count,
+                 uint64_t* words) const {
+  constexpr uint64_t kMask = kPackEntries - 1;
+  const uint64_t* const tables_end = powers_.data() + powers_.size();
+  const int64_t full_words = count / digits_;
+  const int tail = static_cast<int>(count % digits_);
+  for (int64_t w = 0; w < full_words; ++w) {
+    uint64_t plus_bits = LoadBits(plus, w * digits_);
+    uint64_t minus_bits = LoadBits(minus, w * digits_);
+    uint64_t word = all_zero_;
+    for (const uint64_t* table = powers_.data(); table != tables_end;
+         table += kPackEntries) {
+      word += table[plus_bits & kMask] - table[minus_bits & kMask];
+      plus_bits >>= kPackBits;
+      minus_bits >>= kPackBits;
+    }
+    words[w] = word;
+  }
+  if (tail != 0) {
+    uint64_t word = 0;
+    uint64_t power = 1;
+    const uint64_t plus_bits = LoadBits(plus, full_words * digits_);
+    const uint64_t minus_bits = LoadBits(minus, full_words * digits_);
+    for (int i = 0; i < tail; ++i, power *= base_) {
+      word += power * (1 + ((plus_bits >> i) & 1) - ((minus_bits >> i) & 1));
+    }
+    words[full_words] = word;
+  }
+}
+
+void Codec::Unpack(const uint64_t* words, int64_t count, float* sums) const {
+  const int64_t num_words = NumWords(count);
+  for (int64_t w = 0; w < num_words; ++w) {
+    uint64_t rest = words[w];
+    float* out = sums + w * digits_;
+    for (int digit = 0; digit < digits_; digit += unpack_digits_) {
+      const uint64_t quotient = unpack_divider_.Divide(rest);
+      const uint64_t remainder = rest - quotient * unpack_base_;
+      if (!sums_.empty()) {
+        std::memcpy(out + digit, &sums_[remainder * kUnpackStride],
+                    kUnpackStride * sizeof(float));
+      } else {
+        out[digit] = static_cast<float>(static_cast<int64_t>(remainder) -
+                                        num_workers_);
+      }
+      rest = quotient;
+    }
+  }
+}
+
+}  // namespace ternary

@@ -1,0 +1,74 @@
+// Digits of base 2N + 1 in 64-bit words.
+
+#ifndef CUSTOM_OPS_CORE_TERNARY_CODEC_H_
+#define CUSTOM_OPS_CORE_TERNARY_CODEC_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace ternary {
+
+// Division of any 64-bit number by one fixed divisor >= 2, as a multiplication
+// (Granlund and Montgomery, "Division by Invariant Integers using
+// Multiplication", PLDI 1994, figure 4.1).
+class Divider {
+ public:
+  explicit Divider(uint64_t divisor);
+  uint64_t Divide(uint64_t x) const {
+    const uint64_t t = static_cast<uint64_t>(
+        (static_cast<unsigned __int128>(multiplier_) * x) >> 64);
+    return (t + ((x - t) >> 1)) >> shift_;
+  }
+
+ private:
+  uint64_t multiplier_;
+  int shift_;
+};
+
+// The code of num_workers workers. Immutable; ForWorkers caches one per N.
+class Codec {
+ public:
+  static const Codec& ForWorkers(int64_t num_workers);
+
+  static int DigitsPerWord(uint64_t base);
+
+  int64_t num_workers() const { return num_workers_; }
+  int digits() const { return digits_; }
+  int64_t NumWords(int64_t size) const {
+    return (size + digits_ - 1) / digits_;
+  }
+
+  // Bit planes of `count` elements (bit i of a plane in bit i % 16 of entry
+  // i / 16) to words. Reads 8 bytes past the last full byte of a plane.
+  void Pack(const uint16_t* plus, const uint16_t* minus, int64_t count,
+            uint64_t* words) const;
+
+  // Words to `count` sums in [-N, N]. Writes up to the next multiple of
+  // digits() and kSlack more.
+  void Unpack(const uint64_t* words, int64_t count, float* sums) const;
+  static constexpr int kSlack = 8;
+
+ private:
+  explicit Codec(int64_t num_workers);
+
+  static constexpr int kPackBits = 9;  // index bits of a pack table
+  static constexpr uint64_t kPackEntries = uint64_t{1} << kPackBits;
+  static constexpr int kUnpackStride = 4;  // digits per unpack table entry
+
+  int64_t num_workers_;
+  uint64_t base_;
+  int digits_;
+  uint64_t all_zero_;  // a word whose digits are all 1, the code of 0
+  // Entry [t][bits] = sum of base^(kPackBits * t + j) over the set bits j.
+  std::vector<uint64_t> powers_;
+  // Words are split into groups of unpack_digits_ digits: quotients by
+  // base^unpack_digits_, remainders looked up in sums_.
+  int unpack_digits_;
+  uint64_t unpack_base_;
+  Divider unpack_divider_;
+  std::vector<float> sums_;  // [unpack_base_][kUnpackStride], or empty
+};
+
+}  // namespace ternary
+
+#endif  // CUSTOM_OPS_CORE_TERNARY_CODEC_H_

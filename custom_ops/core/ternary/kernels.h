@@ -1,0 +1,76 @@
+// The inner loops of the codec, one set per instruction set. All sets compute
+// the same bits.
+
+#ifndef CUSTOM_OPS_CORE_TERNARY_KERNELS_H_
+#define CUSTOM_OPS_CORE_TERNARY_KERNELS_H_
+
+#include <cstdint>
+
+#include "custom_ops/core/ternary/philox.h"
+
+namespace ternary {
+
+// Elements that one Philox counter serves: 16 bytes.
+constexpr int64_t kPhiloxBlock = 16;
+// Statistics are summed in blocks of this many elements, then over blocks.
+constexpr int64_t kStatisticsBlock = 4096;
+// Scalers below this count as 0: 256 / scaler must stay finite.
+constexpr double kSmallestScaler = 0x1p-100;
+
+struct Moments {
+  double sum;
+  double sum_squares;
+};
+
+// One run of elements of one tensor that share a bucket.
+template <typename T>
+struct Run {
+  const T* data;         // first element of the run
+  int64_t first;         // its index in the tensor
+  int64_t count;         // elements in the run
+  int64_t first_bit;     // where its bits go in the planes; the planes' bit 0
+                         // belongs to an element whose index is a multiple
+                         // of kPhiloxBlock
+  T clip_level;          // |g| above this is cut to it
+  T scaler;              // finite, >= kSmallestScaler
+  const Stream* stream;
+};
+
+struct Counts {
+  int64_t nonzero = 0;
+  int64_t clipped = 0;
+};
+
+struct Kernels {
+  const char* name;
+
+  // Sum and sum of squares of at most kStatisticsBlock elements: element i is
+  // added to lane i % 16 in double, then the lanes in order.
+  Moments (*moments_f32)(const float* data, int64_t count);
+  Moments (*moments_f64)(const double* data, int64_t count);
+
+  // max |g|; infinity if any element is not finite; 0 if count is 0.
+  double (*abs_max_f32)(const float* data, int64_t count);
+  double (*abs_max_f64)(const double* data, int64_t count);
+
+  // Sets the bits of +1 and -1 elements in planes that are 0 there.
+  Counts (*ternarize_f32)(const Run<float>& run, uint16_t* plus,
+                          uint16_t* minus);
+  Counts (*ternarize_f64)(const Run<double>& run, uint16_t* plus,
+                          uint16_t* minus);
+
+  // out[i] = sums[i] * ratio, rounded once.
+  void (*scale_f32)(const float* sums, int64_t count, float ratio, float* out);
+};
+
+extern const Kernels kScalarKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+#endif
+
+// The set in use.
+const Kernels& ActiveKernels();
+
+}  // namespace ternary
+
+#endif  // CUSTOM_OPS_CORE_TERNARY_KERNELS_H_

@@ -1,0 +1,134 @@
+// Portable kernels, compiled once per instruction set (in an anonymous
+// namespace: the compiler may vectorize them for that set, and never has to
+// merge two versions of one symbol).
+
+#ifndef CUSTOM_OPS_CORE_TERNARY_KERNELS_INL_H_
+#define CUSTOM_OPS_CORE_TERNARY_KERNELS_INL_H_
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "custom_ops/core/ternary/kernels.h"
+
+namespace ternary {
+namespace {
+
+constexpr int kLanes = 16;
+
+template <typename T>
+Moments BlockMoments(const T* data, int64_t count) {
+  double sum[kLanes] = {};
+  double sum_squares[kLanes] = {};
+  const int64_t full = count - count % kLanes;
+  for (int64_t i = 0; i < full; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const double value = data[i + lane];
+      sum[lane] += value;
+      sum_squares[lane] += value * value;
+    }
+  }
+  for (int64_t i = full; i < count; ++i) {
+    const double value = data[i];
+    sum[i - full] += value;
+    sum_squares[i - full] += value * value;
+  }
+  Moments moments = {0.0, 0.0};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    moments.sum += sum[lane];
+    moments.sum_squares += sum_squares[lane];
+  }
+  return moments;
+}
+
+// Magnitudes of floats order like their bits, NaN above infinity: an integer
+// maximum cannot lose a NaN.
+template <typename T, typename Bits>
+double AbsMax(const T* data, int64_t count) {
+  constexpr Bits kMagnitude = std::numeric_limits<Bits>::max() >> 1;
+  Bits largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    Bits bits;
+    std::memcpy(&bits, data + i, sizeof(bits));
+    bits &= kMagnitude;
+    largest = bits > largest ? bits : largest;
+  }
+  T value;
+  std::memcpy(&value, &largest, sizeof(value));
+  return std::isfinite(value) ? static_cast<double>(value)
+                              : std::numeric_limits<double>::infinity();
+}
+
+inline int RandomByte(const Philox4& words, int64_t index) {
+  return (words[(index >> 2) & 3] >> (8 * (index & 3))) & 0xFF;
+}
+
+// Whether an element fires when its first 8 random bits leave that open:
+// u * scaler < magnitude * 2^32 with u = byte * 2^24 + 24 more bits. Every
+// product and the difference are exact in double when T is float.
+inline bool FiresOnTie(double magnitude, double scaler, int byte,
+                       int64_t index, const Stream& stream) {
+  const double rest = magnitude * 256.0 - byte * scaler;
+  if (rest <= 0.0) return false;
+  if (rest >= scaler) return true;
+  const uint32_t low =
+      Philox(Counter(stream, static_cast<uint64_t>(index)),
+             stream.seed ^ kTieKey)[0] >>
+      8;
+  return low * scaler < rest * 0x1p24;
+}
+
+// `index` is the element's index in its tensor, `words` the Philox block it
+// falls in.
+template <typename T>
+inline void TernarizeElement(const Run<T>& run, int64_t i,
+                             const Philox4& words, uint16_t* plus,
+                             uint16_t* minus, Counts* counts) {
+  T magnitude = std::fabs(run.data[i]);
+  if (magnitude > run.clip_level) {
+    magnitude = run.clip_level;
+    ++counts->clipped;
+  }
+  const int64_t index = run.first + i;
+  if (FiresOnTie(magnitude, run.scaler, RandomByte(words, index), index,
+                 *run.stream)) {
+    const int64_t bit = run.first_bit + i;
+    uint16_t* plane = std::signbit(run.data[i]) ? minus : plus;
+    plane[bit / 16] |= static_cast<uint16_t>(1u << (bit % 16));
+    ++counts->nonzero;
+  }
+}
+
+// Elements [begin, end) of the run, one at a time.
+template <typename T>
+void TernarizeElements(const Run<T>& run, int64_t begin, int64_t end,
+                       uint16_t* plus, uint16_t* minus, Counts* counts) {
+  Philox4 words = {};
+  int64_t block = -1;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t index = run.first + i;
+    if (index / kPhiloxBlock != block) {
+      block = index / kPhiloxBlock;
+      words = Philox(Counter(*run.stream, static_cast<uint64_t>(block)),
+                     run.stream->seed);
+    }
+    TernarizeElement(run, i, words, plus, minus, counts);
+  }
+}
+
+template <typename T>
+Counts Ternarize(const Run<T>& run, uint16_t* plus, uint16_t* minus) {
+  Counts counts;
+  TernarizeElements(run, 0, run.count, plus, minus, &counts);
+  return counts;
+}
+
+inline void Scale(const float* sums, int64_t count, float ratio, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
+}
+
+}  // namespace
+}  // namespace ternary
+
+#endif  // CUSTOM_OPS_CORE_TERNARY_KERNELS_INL_H_

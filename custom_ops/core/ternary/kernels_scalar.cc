@@ -1,0 +1,19 @@
+// The portable kernels as they are: the reference for the other sets.
+
+#include "custom_ops/core/ternary/kernels.h"
+#include "custom_ops/core/ternary/kernels_inl.h"
+
+namespace ternary {
+
+const Kernels kScalarKernels = {
+    "scalar",
+    BlockMoments<float>,
+    BlockMoments<double>,
+    AbsMax<float, uint32_t>,
+    AbsMax<double, uint64_t>,
+    Ternarize<float>,
+    Ternarize<double>,
+    Scale,
+};
+
+}  // namespace ternary

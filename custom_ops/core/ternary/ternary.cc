@@ -1,0 +1,378 @@
+#include "custom_ops/core/ternary/ternary.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "custom_ops/core/ternary/codec.h"
+#include "custom_ops/core/ternary/half.h"
+#include "custom_ops/core/ternary/kernels.h"
+
+namespace ternary {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Elements that one task encodes or decodes: its planes and sums stay in the
+// second-level cache.
+constexpr int64_t kMaxChunk = 8192;
+// Shorter tensors are not clipped: their sigma says little.
+constexpr int64_t kMinClippedSize = 32;
+// Nor are nearly constant ones, or a bias of one element would never train.
+constexpr double kSmallestSpread = 0x1p-20;
+
+// A consecutive part of one tensor: the unit of parallel work.
+struct Chunk {
+  int tensor;
+  int64_t first;
+  int64_t count;
+};
+
+std::vector<Chunk> Split(const TernaryTensor* tensors, int num_tensors,
+                         int64_t chunk_size) {
+  std::vector<Chunk> chunks;
+  for (int t = 0; t < num_tensors; ++t) {
+    for (int64_t i = 0; i < tensors[t].size; i += chunk_size) {
+      chunks.push_back({t, i, std::min(chunk_size, tensors[t].size - i)});
+    }
+  }
+  return chunks;
+}
+
+// Calls body(chunk index) for each chunk, in parallel.
+template <typename Body>
+void ForEach(const TernaryPool& pool, int64_t items, int64_t cost,
+             const Body& body) {
+  pool.run(
+      pool.pool, items, cost,
+      [](void* context, int64_t begin, int64_t end) {
+        const Body& body = *static_cast<const Body*>(context);
+        for (int64_t i = begin; i < end; ++i) body(i);
+      },
+      const_cast<Body*>(&body));
+}
+
+// Position of each tensor's first entry when entries(tensor) stand in turn.
+template <typename Entries>
+std::vector<int64_t> Offsets(const TernaryTensor* tensors, int num_tensors,
+                             const Entries& entries) {
+  std::vector<int64_t> offsets(num_tensors + 1, 0);
+  for (int t = 0; t < num_tensors; ++t) {
+    offsets[t + 1] = offsets[t] + entries(tensors[t]);
+  }
+  return offsets;
+}
+
+std::vector<int64_t> BucketOffsets(const TernaryTensor* tensors,
+                                   int num_tensors, int64_t bucket_size) {
+  return Offsets(tensors, num_tensors, [=](const TernaryTensor& tensor) {
+    return ternary_num_buckets(tensor.size, bucket_size);
+  });
+}
+
+std::vector<int64_t> WordOffsets(const TernaryTensor* tensors, int num_tensors,
+                                 const Codec& codec) {
+  return Offsets(tensors, num_tensors, [&](const TernaryTensor& tensor) {
+    return codec.NumWords(tensor.size);
+  });
+}
+
+// Calls body(bucket, first, count) for the part of each bucket inside
+// [first, first + count) of a tensor.
+template <typename Body>
+void ForEachBucket(int64_t first, int64_t count, int64_t bucket_size,
+                   const Body& body) {
+  if (bucket_size == 0) {
+    body(int64_t{0}, first, count);
+    return;
+  }
+  const int64_t end = first + count;
+  while (first < end) {
+    const int64_t bucket = first / bucket_size;
+    const int64_t stop = std::min(end, (bucket + 1) * bucket_size);
+    body(bucket, first, stop - first);
+    first = stop;
+  }
+}
+
+// A chunk's elements as float: the tensor's own, or converted into `buffer`.
+const float* AsFloat(const TernaryTensor& tensor, const Chunk& chunk,
+                     float* buffer) {
+  if (tensor.dtype == kTernaryFloat32) {
+    return static_cast<const float*>(tensor.data) + chunk.first;
+  }
+  const uint16_t* data =
+      static_cast<const uint16_t*>(tensor.data) + chunk.first;
+  const auto convert =
+      tensor.dtype == kTernaryFloat16 ? FromFloat16 : FromBfloat16;
+  for (int64_t i = 0; i < chunk.count; ++i) buffer[i] = convert(data[i]);
+  return buffer;
+}
+
+float RoundUpToFloat(double value) {
+  const float nearest = static_cast<float>(value);
+  return nearest < value
+             ? std::nextafter(nearest, std::numeric_limits<float>::infinity())
+             : nearest;
+}
+
+// Raises *target to at least `value`. Order does not matter, so neither does
+// the number of threads.
+void AtomicMax(std::atomic<double>* target, double value) {
+  double seen = target->load(std::memory_order_relaxed);
+  while (seen < value && !target->compare_exchange_weak(
+                             seen, value, std::memory_order_relaxed)) {
+  }
+}
+
+// The clip level of a tensor, c * sigma, or infinity where it is not clipped.
+double ClipLevel(const Moments* blocks, int64_t num_blocks, int64_t size,
+                 double largest, double clip_factor) {
+  if (clip_factor <= 0.0 || size < kMinClippedSize) return kInfinity;
+  double sum = 0.0;
+  double sum_squares = 0.0;
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    sum += blocks[b].sum;
+    sum_squares += blocks[b].sum_squares;
+  }
+  const double mean = sum / static_cast<double>(size);
+  const double variance =
+      sum_squares / static_cast<double>(size) - mean * mean;
+  const double sigma = std::sqrt(std::max(variance, 0.0));
+  // Written so that a sigma that is not a number means no clipping.
+  return sigma >= largest * kSmallestSpread && std::isfinite(sigma)
+             ? clip_factor * sigma
+             : kInfinity;
+}
+
+template <typename T>
+Counts TernarizeBucket(Counts (*ternarize)(const Run<T>&, uint16_t*,
+                                           uint16_t*),
+                       const T* chunk_data, const Chunk& chunk, int64_t first,
+                       int64_t count, double clip_level, double scaler,
+                       const Stream& stream, uint16_t* plus, uint16_t* minus) {
+  const int64_t offset = first - chunk.first;
+  const Run<T> run = {chunk_data + offset,
+                      first,
+                      count,
+                      offset,
+                      static_cast<T>(clip_level),
+                      static_cast<T>(scaler),
+                      &stream};
+  return ternarize(run, plus, minus);
+}
+
+// scaler / N in double; NaN for an infinite scaler.
+double Ratio(double scaler, int64_t num_workers) {
+  if (std::isinf(scaler)) return std::numeric_limits<double>::quiet_NaN();
+  return scaler / static_cast<double>(num_workers);
+}
+
+void WriteScaled(const TernaryTensor& tensor, int64_t first, int64_t count,
+                 const float* sums, double ratio) {
+  if (tensor.dtype == kTernaryFloat64) {
+    double* out = static_cast<double*>(tensor.data) + first;
+    for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
+    return;
+  }
+  // Division of two floats rounded to double and then to float is the IEEE
+  // float division: double has more than twice the digits.
+  const float ratio32 = static_cast<float>(ratio);
+  if (tensor.dtype == kTernaryFloat32) {
+    ActiveKernels().scale_f32(sums, count, ratio32,
+                              static_cast<float*>(tensor.data) + first);
+    return;
+  }
+  uint16_t* out = static_cast<uint16_t*>(tensor.data) + first;
+  const auto convert =
+      tensor.dtype == kTernaryFloat16 ? ToFloat16 : ToBfloat16;
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = convert(static_cast<double>(sums[i]) * ratio32);
+  }
+}
+
+}  // namespace
+}  // namespace ternary
+
+using namespace ternary;  // NOLINT: the definitions of the C interface follow.
+
+extern "C" int ternary_digits_per_word(int64_t num_workers) {
+  return Codec::ForWorkers(num_workers).digits();
+}
+
+extern "C" int64_t ternary_num_words(int64_t size, int64_t num_workers) {
+  return Codec::ForWorkers(num_workers).NumWords(size);
+}
+
+extern "C" int64_t ternary_num_buckets(int64_t size, int64_t bucket_size) {
+  return bucket_size == 0 ? 1 : (size + bucket_size - 1) / bucket_size;
+}
+
+extern "C" void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
+                                double clip_factor, int64_t bucket_size,
+                                double* scalers, const TernaryPool* pool) {
+  const Kernels& kernels = ActiveKernels();
+  const std::vector<Chunk> blocks =
+      Split(tensors, num_tensors, kStatisticsBlock);
+  const std::vector<int64_t> bucket_offsets =
+      BucketOffsets(tensors, num_tensors, bucket_size);
+  std::vector<std::atomic<double>> maxima(bucket_offsets[num_tensors]);
+  for (std::atomic<double>& maximum : maxima) maximum = 0.0;
+  std::vector<Moments> moments(blocks.size());
+  const bool clips = clip_factor > 0.0;
+
+  ForEach(*pool, static_cast<int64_t>(blocks.size()), 2000, [&](int64_t b) {
+    const Chunk& block = blocks[b];
+    const TernaryTensor& tensor = tensors[block.tensor];
+    std::atomic<double>* maximum = &maxima[bucket_offsets[block.tensor]];
+    if (tensor.dtype == kTernaryFloat64) {
+      const double* data = static_cast<const double*>(tensor.data);
+      ForEachBucket(block.first, block.count, bucket_size,
+                    [&](int64_t bucket, int64_t first, int64_t count) {
+                      AtomicMax(maximum + bucket,
+                                kernels.abs_max_f64(data + first, count));
+                    });
+      if (clips) {
+        moments[b] = kernels.moments_f64(data + block.first, block.count);
+      }
+    } else {
+      float buffer[kStatisticsBlock];
+      const float* data = AsFloat(tensor, block, buffer);
+      ForEachBucket(
+          block.first, block.count, bucket_size,
+          [&](int64_t bucket, int64_t first, int64_t count) {
+            AtomicMax(maximum + bucket,
+                      kernels.abs_max_f32(data + (first - block.first), count));
+          });
+      if (clips) moments[b] = kernels.moments_f32(data, block.count);
+    }
+  });
+
+  int64_t first_block = 0;
+  for (int t = 0; t < num_tensors; ++t) {
+    const TernaryTensor& tensor = tensors[t];
+    const int64_t num_blocks =
+        (tensor.size + kStatisticsBlock - 1) / kStatisticsBlock;
+    const int64_t begin = bucket_offsets[t];
+    const int64_t end = bucket_offsets[t + 1];
+    double largest = 0.0;
+    for (int64_t i = begin; i < end; ++i) {
+      largest = std::max(largest, maxima[i].load());
+    }
+    const double clip_level = ClipLevel(moments.data() + first_block,
+                                        num_blocks, tensor.size, largest,
+                                        clip_factor);
+    for (int64_t i = begin; i < end; ++i) {
+      const double maximum = maxima[i].load();
+      // An infinite maximum marks a bucket that is not finite: it stays.
+      const double scaler =
+          std::isinf(maximum) ? maximum : std::min(maximum, clip_level);
+      scalers[i] =
+          tensor.dtype == kTernaryFloat64 ? scaler : RoundUpToFloat(scaler);
+    }
+    first_block += num_blocks;
+  }
+}
+
+extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
+                               const TernaryEncodeOptions* options,
+                               const double* clip_levels,
+                               const double* scalers, int64_t* payload,
+                               int64_t* num_nonzero, int64_t* num_clipped,
+                               const TernaryPool* pool) {
+  const Kernels& kernels = ActiveKernels();
+  const Codec& codec = Codec::ForWorkers(options->num_workers);
+  // Chunks begin at a word and at a Philox block.
+  const int64_t unit = kPhiloxBlock * codec.digits();
+  const std::vector<Chunk> chunks =
+      Split(tensors, num_tensors, kMaxChunk / unit * unit);
+  const std::vector<int64_t> bucket_offsets =
+      BucketOffsets(tensors, num_tensors, options->bucket_size);
+  const std::vector<int64_t> word_offsets =
+      WordOffsets(tensors, num_tensors, codec);
+  std::vector<std::atomic<int64_t>> nonzero(num_tensors);
+  std::vector<std::atomic<int64_t>> clipped(num_tensors);
+  for (int t = 0; t < num_tensors; ++t) nonzero[t] = clipped[t] = 0;
+
+  const int64_t cost = 6000;
+  ForEach(*pool, static_cast<int64_t>(chunks.size()), cost, [&](int64_t c) {
+    const Chunk& chunk = chunks[c];
+    const TernaryTensor& tensor = tensors[chunk.tensor];
+    const Stream stream = {options->seed, options->step, options->rank,
+                           tensor.id};
+    // Room for the word-sized reads of Codec::Pack.
+    uint16_t plus[kMaxChunk / 16 + 8] = {};
+    uint16_t minus[kMaxChunk / 16 + 8] = {};
+    float buffer[kMaxChunk];
+    const bool is_double = tensor.dtype == kTernaryFloat64;
+    const float* floats = is_double ? nullptr : AsFloat(tensor, chunk, buffer);
+    const double* doubles =
+        is_double ? static_cast<const double*>(tensor.data) + chunk.first
+                  : nullptr;
+    Counts counts;
+    ForEachBucket(
+        chunk.first, chunk.count, options->bucket_size,
+        [&](int64_t bucket, int64_t first, int64_t count) {
+          const int64_t index = bucket_offsets[chunk.tensor] + bucket;
+          const double scaler = scalers[index];
+          if (!(scaler >= kSmallestScaler) || std::isinf(scaler)) return;
+          const Counts more =
+              is_double
+                  ? TernarizeBucket(kernels.ternarize_f64, doubles, chunk,
+                                    first, count, clip_levels[index], scaler,
+                                    stream, plus, minus)
+                  : TernarizeBucket(kernels.ternarize_f32, floats, chunk,
+                                    first, count, clip_levels[index], scaler,
+                                    stream, plus, minus);
+          counts.nonzero += more.nonzero;
+          counts.clipped += more.clipped;
+        });
+    nonzero[chunk.tensor] += counts.nonzero;
+    clipped[chunk.tensor] += counts.clipped;
+    codec.Pack(plus, minus, chunk.count,
+               reinterpret_cast<uint64_t*>(payload) +
+                   word_offsets[chunk.tensor] + chunk.first / codec.digits());
+  });
+
+  for (int t = 0; t < num_tensors; ++t) {
+    num_nonzero[t] = nonzero[t];
+    num_clipped[t] = clipped[t];
+  }
+  payload[word_offsets[num_tensors]] = 1;
+}
+
+extern "C" int64_t ternary_decode(const int64_t* payload,
+                                  const TernaryTensor* tensors,
+                                  int num_tensors, int64_t bucket_size,
+                                  int64_t num_workers, const double* scalers,
+                                  const TernaryPool* pool) {
+  const Codec& codec = Codec::ForWorkers(num_workers);
+  const std::vector<int64_t> bucket_offsets =
+      BucketOffsets(tensors, num_tensors, bucket_size);
+  const std::vector<int64_t> word_offsets =
+      WordOffsets(tensors, num_tensors, codec);
+  const int64_t guard = payload[word_offsets[num_tensors]];
+  if (guard != num_workers) return guard;
+
+  const std::vector<Chunk> chunks =
+      Split(tensors, num_tensors, kMaxChunk / 4 / codec.digits() *
+                                      static_cast<int64_t>(codec.digits()));
+  ForEach(*pool, static_cast<int64_t>(chunks.size()), 2000, [&](int64_t c) {
+    const Chunk& chunk = chunks[c];
+    float sums[kMaxChunk / 4 + Codec::kSlack];
+    codec.Unpack(reinterpret_cast<const uint64_t*>(payload) +
+                     word_offsets[chunk.tensor] + chunk.first / codec.digits(),
+                 chunk.count, sums);
+    ForEachBucket(chunk.first, chunk.count, bucket_size,
+                  [&](int64_t bucket, int64_t first, int64_t count) {
+                    const double scaler =
+                        scalers[bucket_offsets[chunk.tensor] + bucket];
+                    WriteScaled(tensors[chunk.tensor], first, count,
+                                sums + (first - chunk.first),
+                                Ratio(scaler, num_workers));
+                  });
+  });
+  return guard;
+}

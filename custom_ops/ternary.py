@@ -1,0 +1,168 @@
+"""Ternary codec over lists of gradients: C++ ops, or plain TensorFlow.
+
+Three steps, in this order, make an exchange:
+
+    own = ternary_scalers(gradients, clip_factor, bucket_size)
+    scalers = <maximum of own over workers>
+    payload, _, _ = ternary_encode(gradients, own, scalers, step, ...)
+    total = <sum of payload over workers>
+    averages = ternary_decode(total, scalers, shapes, dtypes, ...)
+
+Reference: Wen et al., "TernGrad: Ternary Gradients to Reduce Communication in
+Distributed Deep Learning", NIPS 2017.
+"""
+
+import tensorflow as tf
+
+from custom_ops import library
+from custom_ops import ternary_fallback
+
+
+def ternary_scalers(
+    gradients: list[tf.Tensor], clip_factor: float | None, bucket_size: int
+) -> tf.Tensor:
+    """Scalers `s = min(max|g|, clip_factor * sigma)`, one per bucket.
+
+    `sigma` is the standard deviation of the whole gradient about its mean.
+    Gradients of fewer than 32 elements, or with sigma < max|g| / 2^20, are not
+    clipped. A bucket with a non-finite element has the scaler +inf.
+
+    Args:
+        gradients: At least one dense tensor: float16, bfloat16, float32 or
+            float64, any shape, also empty.
+        clip_factor: > 0, in units of sigma; None turns clipping off.
+        bucket_size: Elements that share a scaler; 0: one scaler a gradient.
+
+    Returns:
+        `[buckets]` tensor, all gradients' scalers in turn; float64 if any
+        gradient is, else float32.
+    """
+    gradients = [tf.convert_to_tensor(g) for g in gradients]
+    arguments = dict(
+        gradients=gradients,
+        clip_factor=clip_factor or 0.0,
+        bucket_size=bucket_size,
+        Tscaler=scaler_dtype(gradients),
+    )
+    ops = library.ops()
+    if ops is None:
+        return ternary_fallback.ternary_scalers(**arguments)
+    return ops.tern_grad_ssl_ternary_scalers(**arguments)
+
+
+def ternary_encode(
+    gradients: list[tf.Tensor],
+    clip_levels: tf.Tensor,
+    scalers: tf.Tensor,
+    step: tf.Tensor,
+    *,
+    tensor_ids: list[int],
+    bucket_size: int,
+    num_workers: int,
+    rank: int,
+    seed: int,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Ternarizes gradients and packs them into one payload.
+
+    An element becomes sign(g) with probability min(|g|, clip level) / scaler,
+    else 0; the digit sign + 1 is written in base 2 * num_workers + 1.
+
+    Args:
+        gradients: As for `ternary_scalers`.
+        clip_levels: `[buckets]`, this worker's own scalers, or `scalers`.
+        scalers: `[buckets]`, shared by all workers.
+        step: int64 scalar. With seed, rank and tensor id it keys the random
+            stream, so no two (step, rank, tensor) may coincide.
+        tensor_ids: One number in [0, 2^24) a gradient.
+        bucket_size: As for `ternary_scalers`.
+        num_workers: Payloads that will be added, this one included.
+        rank: Of this worker, in [0, 2^24).
+        seed: int64.
+
+    Returns:
+        payload: int64 `[words + 1]`; payloads are added with a plain sum.
+        num_nonzero: int64 `[gradients]`, elements sent as -1 or +1.
+        num_clipped: int64 `[gradients]`, elements above their clip level.
+    """
+    gradients = [tf.convert_to_tensor(g) for g in gradients]
+    arguments = dict(
+        gradients=gradients,
+        clip_levels=clip_levels,
+        scalers=scalers,
+        step=step,
+        tensor_ids=tensor_ids,
+        bucket_size=bucket_size,
+        num_workers=num_workers,
+        rank=rank,
+        seed=seed,
+    )
+    ops = library.ops()
+    if ops is None:
+        return ternary_fallback.ternary_encode(**arguments)
+    return tuple(ops.tern_grad_ssl_ternary_encode(**arguments))
+
+
+def ternary_decode(
+    payload: tf.Tensor,
+    scalers: tf.Tensor,
+    shapes: list[tf.Tensor],
+    dtypes: list[tf.DType],
+    *,
+    bucket_size: int,
+    num_workers: int,
+) -> list[tf.Tensor]:
+    """The averaged gradients `sum of signs * (scaler / num_workers)`.
+
+    Args:
+        payload: int64 `[words + 1]`, the sum over all workers.
+        scalers: `[buckets]`, shared by all workers.
+        shapes: int64 `[rank]` tensors, one a gradient.
+        dtypes: One a gradient.
+        bucket_size: As for `ternary_scalers`.
+        num_workers: Number of payloads added.
+
+    Returns:
+        One tensor a gradient, the same bits on every worker. NaN where the
+        scaler is +inf.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The guard word is not num_workers: the
+            payload is no plain sum over that many workers.
+    """
+    arguments = dict(
+        payload=payload,
+        scalers=scalers,
+        shapes=[tf.cast(s, tf.int64) for s in shapes],
+        T=dtypes,
+        bucket_size=bucket_size,
+        num_workers=num_workers,
+    )
+    ops = library.ops()
+    if ops is None:
+        return ternary_fallback.ternary_decode(**arguments)
+    return list(ops.tern_grad_ssl_ternary_decode(**arguments))
+
+
+def scaler_dtype(gradients: list[tf.Tensor]) -> tf.DType:
+    """float64 if any gradient is, else float32."""
+    if any(g.dtype == tf.float64 for g in gradients):
+        return tf.float64
+    return tf.float32
+
+
+def digits_per_word(num_workers: int) -> int:
+    """Largest D with (2 * num_workers + 1)^D <= 2^64.
+
+    >>> [digits_per_word(n) for n in (1, 2, 4, 8, 64)]
+    [40, 27, 20, 15, 9]
+    """
+    digits, values = 0, 1
+    while values * (2 * num_workers + 1) <= 2**64:
+        values *= 2 * num_workers + 1
+        digits += 1
+    return digits
+
+
+def num_words(size: int, num_workers: int) -> int:
+    """int64 words of one gradient of `size` elements (without the guard)."""
+    return -(-size // digits_per_word(num_workers))

@@ -1,0 +1,177 @@
+"""The ternary ops in plain TensorFlow: same signatures, same statistics.
+
+Payload layout, scalers and decoded values are those of the C++ ops to the
+bit; the random bits are TensorFlow's own, not Philox by element, so the
+encoded signs differ.
+"""
+
+import tensorflow as tf
+
+# As in custom_ops/core/ternary.
+_MIN_CLIPPED_SIZE = 32
+_SMALLEST_SPREAD = 2.0**-20
+_SMALLEST_SCALER = 2.0**-100
+
+
+def ternary_scalers(gradients, clip_factor, bucket_size, Tscaler):  # noqa: N803
+    """See custom_ops.ternary_scalers."""
+    scalers = []
+    for gradient in gradients:
+        flat = tf.cast(tf.reshape(gradient, [-1]), tf.float64)
+        magnitudes = _in_buckets(tf.abs(flat), bucket_size)
+        finite = tf.reduce_all(tf.math.is_finite(magnitudes), axis=1)
+        largest = tf.reduce_max(magnitudes, axis=1)
+        largest = tf.maximum(largest, 0.0)  # of an empty bucket: -inf
+        scaler = largest
+        if clip_factor > 0:
+            scaler = tf.minimum(largest, _clip_level(flat, clip_factor))
+        if gradient.dtype != tf.float64:
+            scaler = _round_up_to_float(scaler)
+        infinity = tf.constant(float("inf"), tf.float64)
+        scalers.append(tf.where(finite, scaler, infinity))
+    return tf.cast(tf.concat(scalers, axis=0), Tscaler)
+
+
+def ternary_encode(
+    gradients,
+    clip_levels,
+    scalers,
+    step,
+    tensor_ids,
+    bucket_size,
+    num_workers,
+    rank,
+    seed,
+):
+    """See custom_ops.ternary_encode."""
+    digits, powers = _powers(num_workers)
+    words, num_nonzero, num_clipped = [], [], []
+    first = 0
+    for gradient, tensor_id in zip(gradients, tensor_ids, strict=True):
+        flat = tf.cast(tf.reshape(gradient, [-1]), tf.float64)
+        size = tf.size(flat, tf.int64)
+        buckets = _num_buckets(size, bucket_size)
+        clip_level = _per_element(clip_levels, first, size, bucket_size)
+        scaler = _per_element(scalers, first, size, bucket_size)
+        first += buckets
+        clipped = tf.abs(flat) > clip_level
+        magnitude = tf.where(clipped, clip_level, tf.abs(flat))
+        # One stream per (seed, step, rank, tensor).
+        stream = tf.random.experimental.stateless_fold_in(
+            tf.stack([tf.constant(seed, tf.int64), step]),
+            tf.constant(rank * 2**24 + tensor_id, tf.int64),
+        )
+        uniform = tf.random.stateless_uniform(
+            tf.shape(flat), stream, 0, 2**32, tf.int64
+        )
+        usable = (scaler >= _SMALLEST_SCALER) & tf.math.is_finite(scaler)
+        fires = usable & (
+            tf.cast(uniform, tf.float64) * scaler < magnitude * 2.0**32
+        )
+        digit = tf.where(
+            fires, tf.cast(tf.sign(flat), tf.int64) + 1, tf.ones_like(uniform)
+        )
+        digit = tf.pad(digit, [[0, -size % digits]])
+        words.append(
+            tf.reduce_sum(tf.reshape(digit, [-1, digits]) * powers, axis=1)
+        )
+        num_nonzero.append(tf.math.count_nonzero(fires))
+        num_clipped.append(tf.math.count_nonzero(clipped & usable))
+    guard = tf.ones([1], tf.int64)
+    return (
+        tf.concat(words + [guard], axis=0),
+        tf.stack(num_nonzero),
+        tf.stack(num_clipped),
+    )
+
+
+def ternary_decode(payload, scalers, shapes, T, bucket_size, num_workers):  # noqa: N803
+    """See custom_ops.ternary_decode."""
+    digits, powers = _powers(num_workers)
+    base = tf.constant(2 * num_workers + 1, tf.uint64)
+    check = tf.debugging.assert_equal(
+        payload[-1],
+        tf.constant(num_workers, tf.int64),
+        message="The payload is not the sum over all workers: its guard word "
+        f"is not {num_workers}.",
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        payload = tf.identity(payload)
+    gradients = []
+    first_word, first_bucket = 0, 0
+    for shape, dtype in zip(shapes, T, strict=True):
+        size = tf.reduce_prod(shape)
+        num_words = (size + digits - 1) // digits
+        words = payload[first_word : first_word + num_words]
+        first_word += num_words
+        unsigned = tf.bitcast(words, tf.uint64)[:, None]
+        digit = (unsigned // tf.bitcast(powers, tf.uint64)) % base
+        sums = tf.reshape(tf.cast(digit, tf.int64), [-1])[:size] - num_workers
+        scaler = _per_element(scalers, first_bucket, size, bucket_size)
+        first_bucket += _num_buckets(size, bucket_size)
+        ratio = scaler / num_workers
+        wide = tf.float64 if dtype == tf.float64 else tf.float32
+        ratio = tf.where(
+            tf.math.is_inf(scaler),
+            tf.constant(float("nan"), wide),
+            tf.cast(ratio, wide),
+        )
+        gradient = tf.cast(tf.cast(sums, wide) * ratio, dtype)
+        gradients.append(tf.reshape(gradient, shape))
+    return gradients
+
+
+def _powers(num_workers):
+    """Digits per word, and the weight of each digit, int64 `[digits]`."""
+    base = 2 * num_workers + 1
+    powers = [1]
+    while powers[-1] * base * base <= 2**64:
+        powers.append(powers[-1] * base)
+    return len(powers), tf.constant(powers, tf.int64)
+
+
+def _num_buckets(size, bucket_size):
+    if bucket_size == 0:
+        return tf.constant(1, tf.int64)
+    return (size + bucket_size - 1) // bucket_size
+
+
+def _in_buckets(flat, bucket_size):
+    """`[size]` -> `[buckets, bucket_size]`, the last one padded with 0."""
+    if bucket_size == 0:
+        return flat[None, :]
+    padded = tf.pad(flat, [[0, -tf.size(flat) % bucket_size]])
+    return tf.reshape(padded, [-1, bucket_size])
+
+
+def _per_element(values, first, size, bucket_size):
+    """Each element's entry of a `[buckets]` vector, as float64 `[size]`."""
+    values = tf.cast(values, tf.float64)
+    if bucket_size == 0:
+        return tf.fill([size], values[first])
+    bucket = tf.range(size) // bucket_size
+    return tf.gather(values, first + bucket)
+
+
+def _clip_level(flat, clip_factor):
+    """c * sigma, or +inf where the gradient is not clipped."""
+    size = tf.cast(tf.size(flat), tf.float64)
+    mean = tf.reduce_sum(flat) / size
+    variance = tf.reduce_sum(flat * flat) / size - mean * mean
+    sigma = tf.sqrt(tf.maximum(variance, 0.0))
+    clips = (
+        (size >= _MIN_CLIPPED_SIZE)
+        & (sigma >= tf.reduce_max(tf.abs(flat)) * _SMALLEST_SPREAD)
+        & tf.math.is_finite(sigma)
+    )
+    return tf.where(
+        clips, clip_factor * sigma, tf.constant(float("inf"), tf.float64)
+    )
+
+
+def _round_up_to_float(values):
+    """float64 -> the next float32 at or above, still as float64."""
+    nearest = tf.cast(values, tf.float32)
+    upper = tf.math.nextafter(nearest, tf.constant(float("inf"), tf.float32))
+    below = tf.cast(nearest, tf.float64) < values
+    return tf.cast(tf.where(below, upper, nearest), tf.float64)
