@@ -1,0 +1,188 @@
+"""The workers and what they say to each other: the only caller of Horovod.
+
+Without Horovod, or outside a launcher, there is one worker and every
+collective returns its input.
+
+Horovod's ops are not stateful, so TensorFlow folds one with a constant input
+and prunes one whose result is unused, on that rank alone: the others then wait
+for ever. Every collective here takes an input that cannot be folded; callers
+see to it that the result is used. Names are fixed, because Horovod pairs
+collectives of different ranks by name and ranks may trace differently.
+"""
+
+import os
+import sys
+
+import tensorflow as tf
+
+# Environment variables that a launcher sets for each worker.
+_LAUNCHER_VARIABLES = ("HOROVOD_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+
+
+def _launched() -> bool:
+    return any(name in os.environ for name in _LAUNCHER_VARIABLES)
+
+
+def _horovod():
+    """horovod.tensorflow, initialized; None where this is the only worker."""
+    if not _launched() and "horovod.tensorflow" not in sys.modules:
+        return None
+    try:
+        import horovod.tensorflow as hvd
+    except ImportError as error:
+        raise ImportError(
+            "This process was started as one of several workers, but Horovod "
+            "cannot be imported. `make train` and `make test` build it; see "
+            f"README. ({error})"
+        ) from error
+    if not hvd.is_initialized():
+        if not _launched():
+            return None
+        hvd.init()
+    return hvd
+
+
+def init() -> None:
+    """Joins the other workers, if this process was started as one of several.
+
+    May be called more than once. The other functions here call it themselves.
+
+    Raises:
+        ImportError: A launcher started this process, but Horovod is missing.
+    """
+    _horovod()
+
+
+def rank() -> int:
+    """Number of this worker, in [0, size())."""
+    hvd = _horovod()
+    return hvd.rank() if hvd else 0
+
+
+def size() -> int:
+    """Number of workers."""
+    hvd = _horovod()
+    return hvd.size() if hvd else 1
+
+
+def local_rank() -> int:
+    """Number of this worker among those on its host."""
+    hvd = _horovod()
+    return hvd.local_rank() if hvd else 0
+
+
+def local_size() -> int:
+    """Number of workers on this host."""
+    hvd = _horovod()
+    return hvd.local_size() if hvd else 1
+
+
+def allgather_object(value, name: str = "objects") -> list:
+    """Every worker's value, in order of rank. Any picklable object."""
+    hvd = _horovod()
+    if hvd is None or hvd.size() == 1:
+        return [value]
+    return hvd.allgather_object(value, name=f"HorovodAllgather.tg.{name}")
+
+
+def broadcast_object(value, root: int = 0, name: str = "object"):
+    """The root worker's value, on every worker."""
+    hvd = _horovod()
+    if hvd is None or hvd.size() == 1:
+        return value
+    return hvd.broadcast_object(
+        value, root_rank=root, name=f"HorovodBroadcast.tg.{name}"
+    )
+
+
+def barrier() -> None:
+    """Returns when every worker has called it."""
+    allgather_object(None, name="barrier")
+
+
+def broadcast_variables(variables: list, root: int = 0) -> None:
+    """Assigns the root worker's values to `tf.Variable`s, outside tf.function.
+
+    Args:
+        variables: The same list (order, shapes, dtypes) on every worker.
+        root: Rank whose values are taken.
+    """
+    hvd = _horovod()
+    if hvd is None or hvd.size() == 1:
+        return
+    hvd.broadcast_variables(variables, root_rank=root)
+
+
+class Workers:
+    """The workers that exchange gradients: all of them, or a process set.
+
+    Attributes:
+        size: Number of workers, known when a function is traced.
+        rank: Of this worker among them; None if it is not one of them.
+    """
+
+    def __init__(self, process_set=None):
+        self._hvd = _horovod()
+        if self._hvd is None:
+            if process_set is not None:
+                raise ValueError(
+                    "Invalid value for argument process_set. Expected None: "
+                    "this process is the only worker. Received: "
+                    f"process_set={process_set}"
+                )
+            self.size, self.rank = 1, 0
+            return
+        if process_set is None:
+            process_set = self._hvd.global_process_set
+        self._process_set = process_set
+        self.size = process_set.size()
+        self.rank = process_set.rank() if process_set.included() else None
+
+    def max(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """Elementwise maximum over workers. No NaN: Gloo may lose it."""
+        return self._allreduce(tensor, name, "Max")
+
+    def sum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """Elementwise sum over workers; integers wrap."""
+        return self._allreduce(tensor, name, "Sum")
+
+    def sum_all(self, tensors: list, name: str) -> list:
+        """Sums of several tensors of one dtype, fused by Horovod."""
+        if self.size == 1 or not tensors:
+            return list(tensors)
+        return list(
+            self._hvd.grouped_allreduce(
+                [_unfoldable(t) for t in tensors],
+                op=self._hvd.Sum,
+                name=f"HorovodAllreduce.tg.{name}",
+                process_set=self._process_set,
+                ignore_name_scope=True,
+            )
+        )
+
+    def gather(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """All workers' tensors, concatenated along the first axis."""
+        if self.size == 1:
+            return tensor
+        return self._hvd.allgather(
+            _unfoldable(tensor),
+            name=f"HorovodAllgather.tg.{name}",
+            process_set=self._process_set,
+            ignore_name_scope=True,
+        )
+
+    def _allreduce(self, tensor, name, op):
+        if self.size == 1:
+            return tensor
+        return self._hvd.allreduce(
+            _unfoldable(tensor),
+            op=getattr(self._hvd, op),
+            name=f"HorovodAllreduce.tg.{name}",
+            process_set=self._process_set,
+            ignore_name_scope=True,
+        )
+
+
+def _unfoldable(tensor: tf.Tensor) -> tf.Tensor:
+    """The tensor, such that TensorFlow never takes it for a constant."""
+    return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tensor.shape)

@@ -1,0 +1,100 @@
+"""Gradients of this worker in, their averages over all workers out."""
+
+import keras
+import tensorflow as tf
+
+from tf_terngrad import collectives
+
+
+def exchange(
+    gradients,
+    variables,
+    compression,
+    step=None,
+    process_set=None,
+    workers=None,
+    *,
+    name="exchange",
+    statistics=None,
+):
+    """Averages gradients over workers, compressed on the way.
+
+    All workers call it with the same variables; the result is the same, to the
+    bit, on all of them. Outside `tf.function` or inside; never in a branch
+    that only some workers take.
+
+    Args:
+        gradients: One entry a variable: a dense tensor, or None (on all
+            workers alike). With `workers`: one such list for each of them.
+        variables: Keras or TensorFlow variables; they give names and, by their
+            position, the random streams.
+        compression: `TernGrad`, `FP16` or `NoCompression`.
+        step: Number of this exchange: with the seed it decides the random
+            bits, so no two exchanges may share it. A variable is read, then
+            incremented once. None: a counter of the compression's own.
+        process_set: Horovod process set to exchange within; None: all. A
+            worker outside it gets its own gradients back.
+        workers: `LocalWorkers`: this process stands for that many.
+        name: Prefix of the collectives' names: different for exchanges that
+            may run at the same time.
+        statistics: `ExchangeStatistics` to update.
+
+    Returns:
+        List of averaged gradients, None where the gradient is None.
+
+    Raises:
+        ValueError: Numbers of gradients and variables differ, or a gradient
+            is None on some local workers only.
+    """
+    group = collectives.Workers(process_set)
+    if step is None:
+        step = compression.step
+    now = tf.cast(tf.convert_to_tensor(step), tf.int64)
+
+    local = list(gradients) if workers is not None else [gradients]
+    if workers is not None and len(local) != workers.num_workers:
+        raise ValueError(
+            "Invalid value for argument gradients. Expected one list for each "
+            f"of {workers.num_workers} local workers. Received: "
+            f"{len(local)} lists"
+        )
+    for tensors in local:
+        if len(tensors) != len(variables):
+            raise ValueError(
+                "Invalid value for argument gradients. Expected one for each "
+                f"of {len(variables)} variables. Received: {len(tensors)} "
+                "gradients"
+            )
+    positions = [i for i, g in enumerate(local[0]) if g is not None]
+    for tensors in local:
+        if positions != [i for i, g in enumerate(tensors) if g is not None]:
+            raise ValueError(
+                "Invalid value for argument gradients. Expected None for the "
+                "same variables on all local workers."
+            )
+    if group.rank is None or not positions:
+        return list(local[0])
+
+    averages = [None] * len(variables)
+    averaged = compression.average(
+        [[tensors[i] for i in positions] for tensors in local],
+        paths=[path(variables[i]) for i in positions],
+        ids=positions,
+        step=now,
+        workers=group,
+        name=name,
+        statistics=statistics,
+    )
+    for i, gradient in zip(positions, averaged, strict=True):
+        averages[i] = gradient
+    if isinstance(step, tf.Variable | keras.Variable):
+        # Also keeps the collectives alive where nothing else uses the result:
+        # TensorFlow would prune them, on this worker alone.
+        with tf.control_dependencies(averaged):
+            step.assign_add(1)
+    return averages
+
+
+def path(variable) -> str:
+    """The variable's path, such as `dense/kernel`."""
+    return getattr(variable, "path", None) or variable.name.split(":")[0]

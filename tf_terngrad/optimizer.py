@@ -1,0 +1,372 @@
+"""A Keras optimizer that exchanges gradients before it applies them."""
+
+import math
+
+import keras
+import tensorflow as tf
+from absl import logging
+from tensorflow.python.ops import control_flow_util
+
+from tf_terngrad import collectives
+from tf_terngrad.compression import Compression
+from tf_terngrad.exchange import exchange
+from tf_terngrad.exchange import path
+from tf_terngrad.statistics import ExchangeStatistics
+
+_XLA_MESSAGE = (
+    "DistributedOptimizer cannot run under XLA. Pass jit_compile=False to "
+    "model.compile (Keras' default, jit_compile='auto', turns XLA on where "
+    "there is a GPU): neither Horovod's ops nor the ternary ops have XLA "
+    "kernels."
+)
+_NESTING_MESSAGE = (
+    "LossScaleOptimizer must stand inside DistributedOptimizer, not around "
+    "it: otherwise a worker with a NaN skips its collectives and the others "
+    "wait for ever. Use "
+    "tg.DistributedOptimizer(keras.optimizers.LossScaleOptimizer(optimizer), "
+    "...) and pass auto_scale_loss=False to model.compile."
+)
+
+
+@keras.saving.register_keras_serializable(package="tf_terngrad")
+class DistributedOptimizer(keras.optimizers.Optimizer):
+    """Averages gradients over all workers, then lets an optimizer apply them.
+
+    Wraps any Keras 3 optimizer; `model.fit` and custom loops need no other
+    change. Every worker must start from the same weights (see
+    `callbacks.BroadcastVariables`) and make the same number of steps.
+
+    Learning rate, iterations, loss scale and EMA are those of the wrapped
+    optimizer; clipnorm, global_clipnorm and clipvalue act on the averaged
+    gradient. Gradient accumulation of the wrapped optimizer moves here: sums
+    stay local, and every k-th step is exchanged and applied. A learning rate
+    schedule then counts applied steps.
+
+    Args:
+        optimizer: Keras optimizer. A LossScaleOptimizer goes inside.
+        compression: `TernGrad`, `FP16` or `NoCompression`.
+        groups: Int >= 1: the exchange is cut into that many, so that the first
+            ones overlap the rest of the backward pass.
+        gradient_accumulation_steps: Int >= 2, or None.
+        process_set: Horovod process set; None: all workers. Not saved with
+            the model.
+        name: String.
+
+    Example:
+
+        optimizer = tg.DistributedOptimizer(
+            keras.optimizers.SGD(0.01, momentum=0.9), tg.TernGrad())
+        model.compile(optimizer, loss, jit_compile=False)
+        model.fit(dataset, callbacks=[tg.callbacks.BroadcastVariables()])
+    """
+
+    def __init__(
+        self,
+        optimizer,
+        compression,
+        groups=1,
+        gradient_accumulation_steps=None,
+        process_set=None,
+        name=None,
+    ):
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(
+                "Invalid type for argument optimizer. Expected a Keras 3 "
+                "optimizer (an instance of keras.optimizers.Optimizer). "
+                f"Received: optimizer={optimizer!r}"
+            )
+        if not isinstance(compression, Compression):
+            raise TypeError(
+                "Invalid type for argument compression. Expected "
+                "tg.NoCompression(), tg.FP16() or tg.TernGrad(...). Received: "
+                f"compression={compression!r}"
+            )
+        if not isinstance(groups, int) or groups < 1:
+            raise ValueError(
+                "Invalid value for argument groups. Expected an integer >= 1. "
+                f"Received: groups={groups!r}"
+            )
+        super().__init__(learning_rate=0.0, name=name)
+        self.compression = compression
+        self.groups = groups
+        self.process_set = process_set
+        # Numbered at construction: the same on all workers, whatever they
+        # trace.
+        self._exchange_name = f"optimizer{_next_number()}"
+        self.statistics = None
+        self._accumulators = []
+        moved = _take_accumulation(optimizer)
+        if moved and gradient_accumulation_steps not in (None, moved):
+            raise ValueError(
+                "Invalid value for argument gradient_accumulation_steps. "
+                f"Expected None or {moved}, which the optimizer has. "
+                "Received: gradient_accumulation_steps="
+                f"{gradient_accumulation_steps!r}"
+            )
+        self._accumulation_steps = _check_accumulation(
+            gradient_accumulation_steps or moved
+        )
+        self.inner_optimizer = optimizer
+        workers = collectives.Workers(process_set)
+        if workers.size == 1:
+            logging.info(
+                "DistributedOptimizer: one worker: gradients are compressed "
+                "as for many, and sent to nobody."
+            )
+
+    @property
+    def num_workers(self) -> int:
+        """Number of workers it averages over."""
+        return collectives.Workers(self.process_set).size
+
+    def build(self, var_list):
+        """Creates the variables of this and the wrapped optimizer."""
+        if self.built:
+            return
+        self.compression.check([path(v) for v in var_list])
+        # Not super().build: it would make averages and accumulators of its own
+        # for the settings of the wrapped optimizer.
+        for i, variable in enumerate(var_list):
+            self._trainable_variables_indices[self._var_key(variable)] = i
+        self._trainable_variables.extend(var_list)
+        self.exchange_step = self.add_variable(
+            shape=(), dtype="int64", name="exchange_step"
+        )
+        if self._accumulation_steps:
+            self.accumulated_steps = self.add_variable(
+                shape=(), dtype="int64", name="accumulated_steps"
+            )
+            self._accumulators = [
+                self.add_variable_from_reference(v, name="accumulator")
+                for v in var_list
+            ]
+        self.statistics = ExchangeStatistics(len(var_list))
+        self.inner_optimizer.build(var_list)
+        self.built = True
+
+    def apply(self, grads, trainable_variables=None):
+        """Exchanges `grads` and applies the averages."""
+        if control_flow_util.GraphOrParentsInXlaContext(
+            tf.compat.v1.get_default_graph()
+        ):
+            raise ValueError(_XLA_MESSAGE)
+        grads = list(grads)
+        if trainable_variables is None:
+            trainable_variables = self._trainable_variables
+        variables = list(trainable_variables)
+        if not self.built:
+            with keras.name_scope(self.name, caller=self):
+                self.build(variables)
+        if self._accumulation_steps:
+            self._accumulate_and_apply(grads, variables)
+        else:
+            self._exchange_and_apply(grads, variables)
+
+    def _exchange_and_apply(self, grads, variables):
+        # Such variables are statistics, overwritten by their "gradient".
+        exchanged = [
+            i
+            for i, v in enumerate(variables)
+            if not self._overwrite_variable_with_gradient(v)
+        ]
+        averages = list(grads)
+        size = -(-len(exchanged) // self.groups)
+        for group in range(self.groups):
+            members = exchanged[group * size : (group + 1) * size]
+            averaged = self._exchange_group(members, grads, variables, group)
+            for i, gradient in zip(members, averaged, strict=True):
+                averages[i] = gradient
+        with tf.control_dependencies(_components(averages)):
+            self.exchange_step.assign_add(1)
+        self.inner_optimizer.apply(averages, variables)
+
+    def _exchange_group(self, members, grads, variables, group):
+        """Averages the gradients at the positions `members`."""
+        # All positions are passed, so that ids and random streams do not
+        # depend on the grouping.
+        chosen = set(members)
+        averages = exchange(
+            [g if i in chosen else None for i, g in enumerate(grads)],
+            variables,
+            self.compression,
+            step=tf.identity(self.exchange_step.value),
+            process_set=self.process_set,
+            name=f"{self._exchange_name}.{group}",
+            statistics=self.statistics,
+        )
+        return [averages[i] for i in members]
+
+    def _accumulate_and_apply(self, grads, variables):
+        accumulators = [
+            self._accumulators[self._get_variable_index(v)].value
+            for v in variables
+        ]
+        for accumulator, gradient in zip(accumulators, grads, strict=True):
+            if isinstance(gradient, tf.IndexedSlices):
+                accumulator.scatter_add(gradient)
+            elif gradient is not None:
+                accumulator.assign_add(gradient)
+        self.accumulated_steps.assign_add(1)
+
+        def apply():
+            averages = [
+                None if g is None else a / self._accumulation_steps
+                for a, g in zip(accumulators, grads, strict=True)
+            ]
+            self._exchange_and_apply(averages, variables)
+            for accumulator in accumulators:
+                accumulator.assign(tf.zeros_like(accumulator))
+
+        # The one branch around collectives: the counter is the same on every
+        # worker.
+        tf.cond(
+            tf.equal(self.accumulated_steps % self._accumulation_steps, 0),
+            apply,
+            lambda: None,
+        )
+
+    def bits_per_element(self) -> float:
+        """Bits a worker sends for one exchange, over all elements."""
+        sizes = [math.prod(v.shape) for v in self._trainable_variables]
+        paths = [path(v) for v in self._trainable_variables]
+        bits = self.compression.bits_sent(sizes, paths, self.num_workers)
+        return bits / max(1, sum(sizes))
+
+    @property
+    def variables(self):
+        """Own variables, then those of the wrapped optimizer."""
+        return self._variables + self.inner_optimizer.variables
+
+    @property
+    def learning_rate(self):
+        """Of the wrapped optimizer."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self):
+        """Of the wrapped optimizer: applied steps."""
+        return self.inner_optimizer.iterations
+
+    def scale_loss(self, loss):
+        """Lets the wrapped optimizer scale the loss."""
+        return self.inner_optimizer.scale_loss(loss)
+
+    def finalize_variable_values(self, var_list):
+        """Lets the wrapped optimizer write its averaged weights."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    @property
+    def use_ema(self):
+        """Of the wrapped optimizer."""
+        return self._of_inner("use_ema", False)
+
+    @use_ema.setter
+    def use_ema(self, value):
+        self._set_inner("use_ema", value)
+
+    @property
+    def gradient_accumulation_steps(self):
+        """Micro-steps of one exchange, or None."""
+        return self.__dict__.get("_accumulation_steps")
+
+    @gradient_accumulation_steps.setter
+    def gradient_accumulation_steps(self, value):
+        if self._is_complete():
+            raise AttributeError(
+                "Set gradient_accumulation_steps when DistributedOptimizer is "
+                "made."
+            )
+
+    @property
+    def loss_scale_factor(self):
+        """Of the wrapped optimizer."""
+        return self._of_inner("loss_scale_factor", None)
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, value):
+        # LossScaleOptimizer sets None on what it wraps.
+        if value is None and self._is_complete():
+            raise ValueError(_NESTING_MESSAGE)
+        self._set_inner("loss_scale_factor", value)
+
+    def _is_complete(self):
+        """False inside Keras' own constructor."""
+        return "inner_optimizer" in self.__dict__
+
+    def _of_inner(self, name, default):
+        return (
+            getattr(self.inner_optimizer, name)
+            if self._is_complete()
+            else default
+        )
+
+    def _set_inner(self, name, value):
+        if self._is_complete():
+            setattr(self.inner_optimizer, name, value)
+
+    def get_config(self):
+        """See `keras.optimizers.Optimizer.get_config`."""
+        return {
+            "optimizer": keras.saving.serialize_keras_object(
+                self.inner_optimizer
+            ),
+            "compression": keras.saving.serialize_keras_object(
+                self.compression
+            ),
+            "groups": self.groups,
+            "gradient_accumulation_steps": self._accumulation_steps,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Inverse of `get_config`."""
+        config = dict(config)
+        for key in ("optimizer", "compression"):
+            config[key] = keras.saving.deserialize_keras_object(
+                config[key], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+_number = 0
+
+
+def _next_number() -> int:
+    global _number
+    _number += 1
+    return _number - 1
+
+
+def _components(gradients):
+    """The tensors of a list of gradients."""
+    return [
+        g.values if isinstance(g, tf.IndexedSlices) else g
+        for g in gradients
+        if g is not None
+    ]
+
+
+def _take_accumulation(optimizer):
+    """Moves gradient accumulation out of an optimizer and those within it."""
+    steps = None
+    while optimizer is not None:
+        if optimizer.gradient_accumulation_steps:
+            steps = optimizer.gradient_accumulation_steps
+            optimizer.gradient_accumulation_steps = None
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return steps
+
+
+def _check_accumulation(steps):
+    if steps is not None and (not isinstance(steps, int) or steps < 2):
+        raise ValueError(
+            "Invalid value for argument gradient_accumulation_steps. Expected "
+            "an integer >= 2, or None. Received: gradient_accumulation_steps="
+            f"{steps!r}"
+        )
+    return steps
