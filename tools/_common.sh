@@ -20,7 +20,8 @@ fail() {
 
 # run_logged LOG COMMAND...: the command's output goes to LOG. Every half a
 # minute a line says that it still runs, with the percentage of CMake's last
-# line if there is one. A command that fails shows the end of its log.
+# line if there is one. A command that fails shows the errors in its log, which
+# may lie far above the end, and the end.
 run_logged() {
   local log="$1" status=0 pulse
   shift
@@ -34,7 +35,10 @@ run_logged() {
   if ((status)); then
     printf -- '--- the last 40 lines of %s\n' "${log}" >&2
     tail -n 40 "${log}" >&2
-    fail "--- Failed (exit status ${status}): $1. The whole log: ${log}"
+    printf -- '--- the first errors in it\n' >&2
+    grep -nE 'error: |CMake Error|^ERROR' "${log}" | head -n 10 >&2 || true
+    fail "--- Failed with exit status ${status}: $*
+--- The whole log: ${log}"
   fi
 }
 

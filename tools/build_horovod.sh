@@ -4,7 +4,7 @@
 #
 #   tools/build_horovod.sh .venv/bin/python
 #
-# The last line printed is the path of the wheel. It stays in a cache folder,
+# Prints the path of the wheel; what it does goes to stderr. The wheel stays in
 # ${TF_TERNGRAD_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tf_terngrad}/horovod, under
 # the versions it was built for, so that only the first set-up pays for it.
 #
@@ -18,13 +18,14 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # shellcheck source=tools/_common.sh
 source "${root}/tools/_common.sh"
 step_started=${SECONDS}
+exec 3>&1 1>&2
 
 python="${1:?the Python to build for, such as .venv/bin/python}"
 requirement="${root}/requirements/horovod.txt"
 
 version="$(sed -n 's/^horovod==\([^ ]*\).*/\1/p' "${requirement}")"
 tensorflow="$("${python}" -c '
-import importlib.metadata, tensorflow as tf
+import tensorflow as tf
 print(tf.__version__, tf.sysconfig.get_include())' 2>/dev/null)" ||
   fail "TensorFlow does not import in ${python}. Run tools/setup.sh."
 include="${tensorflow#* }"
@@ -40,7 +41,7 @@ folder="${cache}/horovod/${key}"
 wheel="$(compgen -G "${folder}/horovod-*.whl" || true)"
 if [[ -n "${wheel}" ]]; then
   echo "      found in the cache"
-  echo "${wheel}"
+  echo "${wheel}" >&3
   exit
 fi
 
@@ -78,4 +79,4 @@ run_logged "${log}" "${python}" -m pip wheel --verbose --no-deps \
 # Another set-up may have finished first; its wheel is as good.
 mv -T "${work}/wheel" "${folder}" 2>/dev/null || [[ -d "${folder}" ]] ||
   fail "Cannot write ${folder}."
-compgen -G "${folder}/horovod-*.whl"
+compgen -G "${folder}/horovod-*.whl" >&3

@@ -159,17 +159,13 @@ install_dependencies() {
 # --- 4 Horovod ----------------------------------------------------------------
 
 install_horovod() {
-  local key wheel output
+  local key wheel
   key="$(hash_files tools/build_horovod.sh requirements/horovod.txt "${lock}")"
   if is_fresh horovod "${key}"; then
     done_with "up to date"
     return
   fi
-  output="$(mktemp)"
-  tools/build_horovod.sh "${venv}/bin/python" | tee "${output}" | sed '$d' ||
-    { rm -f "${output}" && exit 1; }
-  wheel="$(tail -n 1 "${output}")"
-  rm -f "${output}"
+  wheel="$(tools/build_horovod.sh "${venv}/bin/python")" || exit 1
   run_logged "${logs}/horovod_install.log" "${venv}/bin/python" -m pip \
     install --disable-pip-version-check --no-deps --force-reinstall "${wheel}"
   "${venv}/bin/python" -c '
