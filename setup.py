@@ -153,11 +153,6 @@ def plan() -> dict:
     except CannotBuild as error:
         if wanted:
             raise SystemExit(f"TF_TERNGRAD_BUILD_OPS=1, but {error}") from error
-        print(
-            f"custom_ops is not compiled, TensorFlow fallbacks take its "
-            f"place: {error}",
-            file=sys.stderr,
-        )
         return {"reason": str(error)}
 
 
@@ -255,6 +250,12 @@ class BuildOps(setuptools.Command):
         if reason is None:
             info = compile_ops(target)
         else:
+            # pip shows this only with --verbose; the loader says it again.
+            print(
+                "custom_ops is not compiled, TensorFlow fallbacks take its "
+                f"place: {reason}",
+                file=sys.stderr,
+            )
             (target / _LIBRARY).unlink(missing_ok=True)
             info = {
                 "built": False,

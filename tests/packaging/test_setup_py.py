@@ -1,6 +1,7 @@
 """When setup.py compiles custom_ops, and what it says when it does not."""
 
 import importlib.util
+import json
 import pathlib
 import sys
 
@@ -70,16 +71,27 @@ def test_compiles_where_everything_is_there(setup_py, programs):
     ],
 )
 def test_missing_program_means_pure_python(
-    setup_py, programs, missing, reason, capsys
+    setup_py, programs, missing, reason, capsys, tmp_path
 ):
     del programs[missing]
     assert setup_py.plan() == {"reason": reason}
-    assert setup_py.plan() == {"reason": reason}  # and says so only once
+    assert not setup_py.Distribution().has_ext_modules()
+    command = setup_py.BuildOps(setup_py.Distribution())
+    command.build_lib = str(tmp_path)
+    command.run()
     assert capsys.readouterr().err == (
         "custom_ops is not compiled, TensorFlow fallbacks take its place: "
         f"{reason}\n"
     )
-    assert not setup_py.Distribution().has_ext_modules()
+    (info,) = (tmp_path / "custom_ops").iterdir()
+    assert json.loads(info.read_text()) == {
+        "built": False,
+        "reason": reason,
+        "tensorflow": None,
+        "compiler": None,
+        "cuda": None,
+        "flags": [],
+    }
 
 
 def test_tensorflow_not_visible(setup_py, monkeypatch):
