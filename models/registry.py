@@ -1,0 +1,47 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from models import lenet, mlp
+
+# One line per model: its name and the function that builds it.
+_BUILDERS: dict[str, Callable[..., keras.Model]] = {
+    "lenet": lenet.lenet,
+    "mlp": mlp.mlp,
+}
+
+
+def names() -> list[str]:
+    """Returns the names that `build` knows, sorted."""
+    return sorted(_BUILDERS)
+
+
+def build(name: str, **options) -> keras.Model:
+    """Builds a model by name.
+
+    Example:
+    >>> build("lenet", num_classes=10).count_params()
+    431080
+
+    Args:
+      name: one of `names()`.
+      **options: what the model's own function takes. All take
+        `input_shape` (without the batch), `num_classes` and `seed` (of the
+        initial weights; None draws one).
+
+    Returns:
+      A built Keras Functional model from images to logits.
+
+    Raises:
+      ValueError: `name` is not known.
+    """
+    if name not in _BUILDERS:
+        raise ValueError(
+            "Invalid value for argument name. Expected one of "
+            f"{{{', '.join(map(repr, names()))}}}. Received: name={name!r}"
+        )
+    return _BUILDERS[name](**options)
