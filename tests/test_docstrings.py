@@ -14,7 +14,8 @@ def _modules():
         yield package
         path = importlib.import_module(package).__path__
         for module in pkgutil.walk_packages(path, prefix=f"{package}."):
-            if not module.name.endswith("__main__"):
+            # The shared library is not a Python module, though named like one.
+            if module.name != "custom_ops.libcustom_ops":
                 yield module.name
 
 
