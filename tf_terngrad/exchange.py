@@ -24,8 +24,8 @@ def exchange(
     that only some workers take.
 
     Args:
-        gradients: One entry a variable: a dense tensor, or None (on all
-            workers alike). With `workers`: one such list for each of them.
+        gradients: One entry a variable: a dense tensor, an IndexedSlices, or
+            None (on all workers alike). With `workers`: one such list for each of them.
         variables: Keras or TensorFlow variables; they give names and, by their
             position, the random streams.
         compression: `TernGrad`, `FP16` or `NoCompression`.
@@ -90,9 +90,18 @@ def exchange(
     if isinstance(step, tf.Variable | keras.Variable):
         # Also keeps the collectives alive where nothing else uses the result:
         # TensorFlow would prune them, on this worker alone.
-        with tf.control_dependencies(averaged):
+        with tf.control_dependencies(components(averaged)):
             step.assign_add(1)
     return averages
+
+
+def components(gradients) -> list:
+    """The tensors of a list of gradients."""
+    return [
+        g.values if isinstance(g, tf.IndexedSlices) else g
+        for g in gradients
+        if g is not None
+    ]
 
 
 def path(variable) -> str:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import custom_ops
 from tf_terngrad import collectives
-from tf_terngrad.compression import TernGrad
+from tf_terngrad.terngrad import TernGrad
 
 
 class HorovodTernGrad:

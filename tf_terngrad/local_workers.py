@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tf_terngrad import checks
+
 
 class LocalWorkers:
     """n workers in one process.
@@ -24,11 +26,7 @@ class LocalWorkers:
     """
 
     def __init__(self, num_workers: int):
-        if not isinstance(num_workers, int) or num_workers < 1:
-            raise ValueError(
-                "Invalid value for argument num_workers. Expected an integer "
-                f">= 1. Received: num_workers={num_workers!r}"
-            )
+        checks.integer("num_workers", num_workers, 1)
         self.num_workers = num_workers
 
     def gradients(self, loss_fn, model, batch) -> list:

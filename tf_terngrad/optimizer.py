@@ -7,8 +7,10 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.python.ops import control_flow_util
 
+from tf_terngrad import checks
 from tf_terngrad import collectives
 from tf_terngrad.compression import Compression
+from tf_terngrad.exchange import components
 from tf_terngrad.exchange import exchange
 from tf_terngrad.exchange import path
 from tf_terngrad.statistics import ExchangeStatistics
@@ -81,10 +83,10 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                 "tg.NoCompression(), tg.FP16() or tg.TernGrad(...). Received: "
                 f"compression={compression!r}"
             )
-        if not isinstance(groups, int) or groups < 1:
-            raise ValueError(
-                "Invalid value for argument groups. Expected an integer >= 1. "
-                f"Received: groups={groups!r}"
+        checks.integer("groups", groups, 1)
+        if gradient_accumulation_steps is not None:
+            checks.integer(
+                "gradient_accumulation_steps", gradient_accumulation_steps, 2
             )
         super().__init__(learning_rate=0.0, name=name)
         self.compression = compression
@@ -103,9 +105,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                 "Received: gradient_accumulation_steps="
                 f"{gradient_accumulation_steps!r}"
             )
-        self._accumulation_steps = _check_accumulation(
-            gradient_accumulation_steps or moved
-        )
+        self._accumulation_steps = gradient_accumulation_steps or moved
         self.inner_optimizer = optimizer
         workers = collectives.Workers(process_set)
         if workers.size == 1:
@@ -176,7 +176,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             averaged = self._exchange_group(members, grads, variables, group)
             for i, gradient in zip(members, averaged, strict=True):
                 averages[i] = gradient
-        with tf.control_dependencies(_components(averages)):
+        with tf.control_dependencies(components(averages)):
             self.exchange_step.assign_add(1)
         self.inner_optimizer.apply(averages, variables)
 
@@ -342,15 +342,6 @@ def _next_number() -> int:
     return _number - 1
 
 
-def _components(gradients):
-    """The tensors of a list of gradients."""
-    return [
-        g.values if isinstance(g, tf.IndexedSlices) else g
-        for g in gradients
-        if g is not None
-    ]
-
-
 def _take_accumulation(optimizer):
     """Moves gradient accumulation out of an optimizer and those within it."""
     steps = None
@@ -359,14 +350,4 @@ def _take_accumulation(optimizer):
             steps = optimizer.gradient_accumulation_steps
             optimizer.gradient_accumulation_steps = None
         optimizer = getattr(optimizer, "inner_optimizer", None)
-    return steps
-
-
-def _check_accumulation(steps):
-    if steps is not None and (not isinstance(steps, int) or steps < 2):
-        raise ValueError(
-            "Invalid value for argument gradient_accumulation_steps. Expected "
-            "an integer >= 2, or None. Received: gradient_accumulation_steps="
-            f"{steps!r}"
-        )
     return steps
