@@ -16,8 +16,7 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from absl import app
-from absl import flags
+from absl import app, flags
 
 import custom_ops
 import tf_terngrad as tg

@@ -8,9 +8,7 @@ def lines() -> list[str]:
     state = library.status()
     report = [f"custom_ops: {library.describe()}"]
     report.append(f"tensorflow: {state['tensorflow']}")
-    report += [
-        f"build {key}: {value}" for key, value in state["build"].items()
-    ]
+    report += [f"build {key}: {value}" for key, value in state["build"].items()]
     return report
 
 

@@ -14,8 +14,7 @@ Distributed Deep Learning", NIPS 2017.
 
 import tensorflow as tf
 
-from custom_ops import library
-from custom_ops import ternary_fallback
+from custom_ops import library, ternary_fallback
 
 
 def ternary_scalers(

@@ -154,7 +154,7 @@ def _per_element(values, first, size, bucket_size):
 
 
 def _clip_level(flat, clip_factor):
-    """c * sigma, or +inf where the gradient is not clipped."""
+    """Clip level, clip_factor * sigma; +inf where there is no clipping."""
     size = tf.cast(tf.size(flat), tf.float64)
     mean = tf.reduce_sum(flat) / size
     variance = tf.reduce_sum(flat * flat) / size - mean * mean

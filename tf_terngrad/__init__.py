@@ -4,26 +4,17 @@ Reference: Wen et al., "TernGrad: Ternary Gradients to Reduce Communication in
 Distributed Deep Learning", NIPS 2017.
 """
 
-from tf_terngrad import callbacks
-from tf_terngrad import collectives
+from tf_terngrad import callbacks, collectives
 from tf_terngrad.agreement import check_agreement
-from tf_terngrad.collectives import init
-from tf_terngrad.collectives import local_rank
-from tf_terngrad.collectives import local_size
-from tf_terngrad.collectives import rank
-from tf_terngrad.collectives import size
+from tf_terngrad.collectives import init, local_rank, local_size, rank, size
 from tf_terngrad.exchange import exchange
-from tf_terngrad.float_compression import FP16
-from tf_terngrad.float_compression import NoCompression
-from tf_terngrad.horovod_compression import Compression
-from tf_terngrad.horovod_compression import HorovodTernGrad
+from tf_terngrad.float_compression import FP16, NoCompression
+from tf_terngrad.horovod_compression import Compression, HorovodTernGrad
 from tf_terngrad.local_workers import LocalWorkers
 from tf_terngrad.optimizer import DistributedOptimizer
 from tf_terngrad.tape import DistributedGradientTape
+from tf_terngrad.ternary import clip, scaler, ternarize
 from tf_terngrad.terngrad import TernGrad
-from tf_terngrad.ternary import clip
-from tf_terngrad.ternary import scaler
-from tf_terngrad.ternary import ternarize
 
 __all__ = [
     "Compression",

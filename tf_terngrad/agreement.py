@@ -85,6 +85,8 @@ def _difference(a, b) -> str:
     if isinstance(a, list) and isinstance(b, list):
         if len(a) != len(b):
             return f"{len(a)} != {len(b)} of them"
-        first = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
+        first = next(
+            i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y
+        )
         return f"{a[first]!r} != {b[first]!r}"
     return f"{a!r} != {b!r}"

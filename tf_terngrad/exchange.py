@@ -25,7 +25,8 @@ def exchange(
 
     Args:
         gradients: One entry a variable: a dense tensor, an IndexedSlices, or
-            None (on all workers alike). With `workers`: one such list for each of them.
+            None (on all workers alike). With `workers`: one such list for each
+            of them.
         variables: Keras or TensorFlow variables; they give names and, by their
             position, the random streams.
         compression: `TernGrad`, `FP16` or `NoCompression`.

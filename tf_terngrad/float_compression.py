@@ -4,9 +4,7 @@ import keras
 import tensorflow as tf
 
 from tf_terngrad import sparse
-from tf_terngrad.compression import Compression
-from tf_terngrad.compression import pick
-from tf_terngrad.compression import ring_bits
+from tf_terngrad.compression import Compression, pick, ring_bits
 
 
 @keras.saving.register_keras_serializable(package="tf_terngrad")
@@ -37,7 +35,7 @@ class NoCompression(Compression):
 
     def _average_dense(self, gradients, workers, name):
         num_workers = workers.size * len(gradients)
-        sums = [tf.add_n(list(tensors)) for tensors in zip(*gradients)]
+        sums = [tf.add_n(g) for g in zip(*gradients, strict=True)]
         wire = [
             tf.cast(g, self._wire_dtype or sparse.sum_dtype(g.dtype))
             for g in sums

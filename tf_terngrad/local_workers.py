@@ -17,7 +17,6 @@ class LocalWorkers:
         num_workers: n >= 1.
 
     Example:
-
         workers = tg.LocalWorkers(4)
         gradients = workers.gradients(loss_fn, model, (images, labels))
         averages = tg.exchange(

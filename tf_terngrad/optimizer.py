@@ -7,12 +7,9 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.python.ops import control_flow_util
 
-from tf_terngrad import checks
-from tf_terngrad import collectives
+from tf_terngrad import checks, collectives
 from tf_terngrad.compression import Compression
-from tf_terngrad.exchange import components
-from tf_terngrad.exchange import exchange
-from tf_terngrad.exchange import path
+from tf_terngrad.exchange import components, exchange, path
 from tf_terngrad.statistics import ExchangeStatistics
 
 _XLA_MESSAGE = (
@@ -55,7 +52,6 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         name: String.
 
     Example:
-
         optimizer = tg.DistributedOptimizer(
             keras.optimizers.SGD(0.01, momentum=0.9), tg.TernGrad())
         model.compile(optimizer, loss, jit_compile=False)

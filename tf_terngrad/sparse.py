@@ -130,10 +130,7 @@ def average_float(slices, workers, name, wire_dtype=None) -> list:
     ]
     messages = [
         tf.concat(
-            [
-                tf.cast(tf.reshape(s.values, [-1]), wire_dtype)
-                for s in local
-            ],
+            [tf.cast(tf.reshape(s.values, [-1]), wire_dtype) for s in local],
             axis=0,
         )
         for local in slices

@@ -15,7 +15,6 @@ class DistributedGradientTape:
         process_set: Horovod process set; None: all workers.
 
     Example:
-
         compression = tg.TernGrad()
 
         @tf.function

@@ -51,9 +51,7 @@ def clip(gradient: tf.Tensor, clip_factor: float | None) -> tf.Tensor:
     return tf.cast(tf.where(clips, clipped, wide), gradient.dtype)
 
 
-def scaler(
-    gradient: tf.Tensor, clip_factor: float | None = None
-) -> tf.Tensor:
+def scaler(gradient: tf.Tensor, clip_factor: float | None = None) -> tf.Tensor:
     """The scaler of a gradient: `s = max|clip(g, clip_factor)|`.
 
     Args:

@@ -7,11 +7,8 @@ import keras
 import tensorflow as tf
 
 import custom_ops
-from tf_terngrad import checks
-from tf_terngrad import sparse
-from tf_terngrad.compression import Compression
-from tf_terngrad.compression import pick
-from tf_terngrad.compression import ring_bits
+from tf_terngrad import checks, sparse
+from tf_terngrad.compression import Compression, pick, ring_bits
 from tf_terngrad.float_compression import NoCompression
 
 
@@ -254,9 +251,7 @@ class TernGrad(Compression):
             tf.add_n([-(-tf.reduce_prod(s) // digits) for s in of_worker]) + 1
             for of_worker in shapes
         ]
-        parts = sparse.gather_parts(
-            payloads, lengths, workers, f"{name}.rows"
-        )
+        parts = sparse.gather_parts(payloads, lengths, workers, f"{name}.rows")
         wide = [sparse.sum_dtype(s.values.dtype) for s in slices[0]]
         levels = [
             custom_ops.ternary_decode(

@@ -62,7 +62,8 @@ REGISTER_OP("TernGradSSL>TernaryEncode")
     .Attr("seed: int")
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle unused;
-      TF_RETURN_IF_ERROR(c->WithRank(c->input(c->num_inputs() - 1), 0, &unused));
+      TF_RETURN_IF_ERROR(
+          c->WithRank(c->input(c->num_inputs() - 1), 0, &unused));
       c->set_output(0, c->Vector(InferenceContext::kUnknownDim));
       c->set_output(1, c->Vector(c->num_inputs() - 3));
       c->set_output(2, c->Vector(c->num_inputs() - 3));
@@ -198,9 +199,9 @@ class TernaryScalersOp : public OpKernel {
     ternary_scalers(tensors.data(), static_cast<int>(tensors.size()),
                     clip_factor_, bucket_size_, scalers.data(), &pool);
     Tensor* output;
-    OP_REQUIRES_OK(context, context->allocate_output(
-                                0, {static_cast<int64_t>(scalers.size())},
-                                &output));
+    OP_REQUIRES_OK(context,
+                   context->allocate_output(
+                       0, {static_cast<int64_t>(scalers.size())}, &output));
     if (output->dtype() == DT_DOUBLE) {
       std::copy(scalers.begin(), scalers.end(), output->flat<double>().data());
     } else {
@@ -233,8 +234,8 @@ class TernaryEncodeOp : public OpKernel {
     OpInputList gradients;
     OP_REQUIRES_OK(context, context->input_list("gradients", &gradients));
     std::vector<TernaryTensor> tensors = Views(gradients);
-    OP_REQUIRES_OK(context, CheckLength("tensor_ids", tensor_ids_.size(),
-                                        tensors.size()));
+    OP_REQUIRES_OK(
+        context, CheckLength("tensor_ids", tensor_ids_.size(), tensors.size()));
     for (size_t t = 0; t < tensors.size(); ++t) {
       tensors[t].id = static_cast<uint32_t>(tensor_ids_[t]);
     }
@@ -255,10 +256,9 @@ class TernaryEncodeOp : public OpKernel {
     Tensor* num_nonzero;
     Tensor* num_clipped;
     const int64_t num_tensors = static_cast<int64_t>(tensors.size());
-    OP_REQUIRES_OK(
-        context,
-        context->allocate_output(
-            0, {NumWords(tensors, options_.num_workers)}, &payload));
+    OP_REQUIRES_OK(context,
+                   context->allocate_output(
+                       0, {NumWords(tensors, options_.num_workers)}, &payload));
     OP_REQUIRES_OK(context,
                    context->allocate_output(1, {num_tensors}, &num_nonzero));
     OP_REQUIRES_OK(context,
@@ -292,14 +292,13 @@ class TernaryDecodeOp : public OpKernel {
     OP_REQUIRES_OK(context, context->input("payload", &payload));
     OP_REQUIRES_OK(context, context->input("scalers", &scalers));
     OP_REQUIRES_OK(context, context->input_list("shapes", &shapes));
-    OP_REQUIRES_OK(context, CheckLength("shapes", shapes.size(),
-                                        context->num_outputs()));
+    OP_REQUIRES_OK(
+        context, CheckLength("shapes", shapes.size(), context->num_outputs()));
     std::vector<TernaryTensor> tensors;
     for (int i = 0; i < shapes.size(); ++i) {
       TensorShape shape;
-      OP_REQUIRES_OK(context,
-                     TensorShapeUtils::MakeShape(shapes[i].vec<int64_t>(),
-                                                 &shape));
+      OP_REQUIRES_OK(context, TensorShapeUtils::MakeShape(
+                                  shapes[i].vec<int64_t>(), &shape));
       Tensor* gradient;
       OP_REQUIRES_OK(context, context->allocate_output(i, shape, &gradient));
       tensors.push_back(View(*gradient));
@@ -309,10 +308,10 @@ class TernaryDecodeOp : public OpKernel {
     OP_REQUIRES_OK(context, CheckLength("scalers", scalers->NumElements(),
                                         NumBuckets(tensors, bucket_size_)));
     const TernaryPool pool = Pool(context);
-    const int64_t guard = ternary_decode(
-        payload->flat<int64_t>().data(), tensors.data(),
-        static_cast<int>(tensors.size()), bucket_size_, num_workers_,
-        ToDouble(*scalers).data(), &pool);
+    const int64_t guard =
+        ternary_decode(payload->flat<int64_t>().data(), tensors.data(),
+                       static_cast<int>(tensors.size()), bucket_size_,
+                       num_workers_, ToDouble(*scalers).data(), &pool);
     OP_REQUIRES(
         context, guard == num_workers_,
         errors::InvalidArgument(

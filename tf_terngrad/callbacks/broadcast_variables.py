@@ -2,8 +2,7 @@
 
 import keras
 
-from tf_terngrad import agreement
-from tf_terngrad import collectives
+from tf_terngrad import agreement, collectives
 from tf_terngrad.callbacks import average_statistics
 
 

@@ -65,9 +65,8 @@ Codec::Codec(int64_t num_workers)
       base_(2 * static_cast<uint64_t>(num_workers) + 1),
       digits_(DigitsPerWord(base_)),
       all_zero_(0),
-      unpack_digits_(
-          std::min(DigitsWithin(base_, kMaxTableEntries, kUnpackStride),
-                   digits_)),
+      unpack_digits_(std::min(
+          DigitsWithin(base_, kMaxTableEntries, kUnpackStride), digits_)),
       unpack_base_(Power(base_, unpack_digits_)),
       unpack_divider_(unpack_base_) {
   for (int first = 0; first < digits_; first += kPackBits) {
@@ -136,8 +135,8 @@ void Codec::Unpack(const uint64_t* words, int64_t count, float* sums) const {
         std::memcpy(out + digit, &sums_[remainder * kUnpackStride],
                     kUnpackStride * sizeof(float));
       } else {
-        out[digit] = static_cast<float>(static_cast<int64_t>(remainder) -
-                                        num_workers_);
+        out[digit] =
+            static_cast<float>(static_cast<int64_t>(remainder) - num_workers_);
       }
       rest = quotient;
     }

@@ -71,9 +71,8 @@ inline uint16_t ToFloat16(double value) {
     return sign | static_cast<uint16_t>(std::nearbyint(magnitude * 0x1p24f));
   }
   const uint32_t rebased = (bits & 0x7FFFFFFFu) - (112u << 23);
-  return sign |
-         static_cast<uint16_t>((rebased + 0xFFFu + ((rebased >> 13) & 1u)) >>
-                               13);
+  return sign | static_cast<uint16_t>(
+                    (rebased + 0xFFFu + ((rebased >> 13) & 1u)) >> 13);
 }
 
 }  // namespace ternary

@@ -25,14 +25,14 @@ struct Moments {
 // One run of elements of one tensor that share a bucket.
 template <typename T>
 struct Run {
-  const T* data;         // first element of the run
-  int64_t first;         // its index in the tensor
-  int64_t count;         // elements in the run
-  int64_t first_bit;     // where its bits go in the planes; the planes' bit 0
-                         // belongs to an element whose index is a multiple
-                         // of kPhiloxBlock
-  T clip_level;          // |g| above this is cut to it
-  T scaler;              // finite, >= kSmallestScaler
+  const T* data;      // first element of the run
+  int64_t first;      // its index in the tensor
+  int64_t count;      // elements in the run
+  int64_t first_bit;  // where its bits go in the planes; the planes' bit 0
+                      // belongs to an element whose index is a multiple
+                      // of kPhiloxBlock
+  T clip_level;       // |g| above this is cut to it
+  T scaler;           // finite, >= kSmallestScaler
   const Stream* stream;
 };
 

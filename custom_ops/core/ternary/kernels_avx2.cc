@@ -47,9 +47,9 @@ inline void RandomBytes(const Stream& stream, uint64_t block, uint8_t* bytes) {
   const Philox4 first = Counter(stream, block);
   const Philox4 last = Counter(stream, block + 3);
   // The low word may carry into the next within the four.
-  const __m256i index = _mm256_add_epi64(
-      _mm256_set1_epi64x(static_cast<int64_t>(block)),
-      _mm256_set_epi64x(3, 2, 1, 0));
+  const __m256i index =
+      _mm256_add_epi64(_mm256_set1_epi64x(static_cast<int64_t>(block)),
+                       _mm256_set_epi64x(3, 2, 1, 0));
   c.word[0] = index;
   c.word[1] = first[1] == last[1]
                   ? _mm256_set1_epi64x(first[1])
@@ -58,10 +58,10 @@ inline void RandomBytes(const Stream& stream, uint64_t block, uint8_t* bytes) {
   c.word[2] = _mm256_set1_epi64x(first[2]);
   c.word[3] = _mm256_set1_epi64x(first[3]);
   c = PhiloxRounds(c, stream.seed);
-  const __m256i words01 = _mm256_blend_epi32(
-      c.word[0], _mm256_slli_epi64(c.word[1], 32), 0xAA);
-  const __m256i words23 = _mm256_blend_epi32(
-      c.word[2], _mm256_slli_epi64(c.word[3], 32), 0xAA);
+  const __m256i words01 =
+      _mm256_blend_epi32(c.word[0], _mm256_slli_epi64(c.word[1], 32), 0xAA);
+  const __m256i words23 =
+      _mm256_blend_epi32(c.word[2], _mm256_slli_epi64(c.word[3], 32), 0xAA);
   const __m256i blocks02 = _mm256_unpacklo_epi64(words01, words23);
   const __m256i blocks13 = _mm256_unpackhi_epi64(words01, words23);
   __m256i* out = reinterpret_cast<__m256i*>(bytes);
@@ -78,11 +78,10 @@ Counts TernarizeAvx2(const Run<float>& run, uint16_t* plus, uint16_t* minus) {
   Counts counts;
   // Up to the next Philox block one by one.
   const int64_t misaligned = run.first % kPhiloxBlock;
-  const int64_t head =
-      misaligned == 0
-          ? 0
-          : (run.count < kPhiloxBlock - misaligned ? run.count
-                                                   : kPhiloxBlock - misaligned);
+  const int64_t head = misaligned == 0 ? 0
+                                       : (run.count < kPhiloxBlock - misaligned
+                                              ? run.count
+                                              : kPhiloxBlock - misaligned);
   TernarizeElements(run, 0, head, plus, minus, &counts);
 
   constexpr int64_t kStep = 4 * kPhiloxBlock;
@@ -95,8 +94,8 @@ Counts TernarizeAvx2(const Run<float>& run, uint16_t* plus, uint16_t* minus) {
   alignas(32) uint8_t bytes[kStep];
   int64_t i = head;
   for (; i + kStep <= run.count; i += kStep) {
-    RandomBytes(*run.stream, static_cast<uint64_t>(run.first + i) / kPhiloxBlock,
-                bytes);
+    RandomBytes(*run.stream,
+                static_cast<uint64_t>(run.first + i) / kPhiloxBlock, bytes);
     uint64_t fires = 0;
     uint64_t open = 0;
     uint64_t signs = 0;

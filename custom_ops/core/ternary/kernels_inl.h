@@ -67,24 +67,22 @@ inline int RandomByte(const Philox4& words, int64_t index) {
 // Whether an element fires when its first 8 random bits leave that open:
 // u * scaler < magnitude * 2^32 with u = byte * 2^24 + 24 more bits. Every
 // product and the difference are exact in double when T is float.
-inline bool FiresOnTie(double magnitude, double scaler, int byte,
-                       int64_t index, const Stream& stream) {
+inline bool FiresOnTie(double magnitude, double scaler, int byte, int64_t index,
+                       const Stream& stream) {
   const double rest = magnitude * 256.0 - byte * scaler;
   if (rest <= 0.0) return false;
   if (rest >= scaler) return true;
-  const uint32_t low =
-      Philox(Counter(stream, static_cast<uint64_t>(index)),
-             stream.seed ^ kTieKey)[0] >>
-      8;
+  const uint32_t low = Philox(Counter(stream, static_cast<uint64_t>(index)),
+                              stream.seed ^ kTieKey)[0] >>
+                       8;
   return low * scaler < rest * 0x1p24;
 }
 
 // `index` is the element's index in its tensor, `words` the Philox block it
 // falls in.
 template <typename T>
-inline void TernarizeElement(const Run<T>& run, int64_t i,
-                             const Philox4& words, uint16_t* plus,
-                             uint16_t* minus, Counts* counts) {
+inline void TernarizeElement(const Run<T>& run, int64_t i, const Philox4& words,
+                             uint16_t* plus, uint16_t* minus, Counts* counts) {
   T magnitude = std::fabs(run.data[i]);
   if (magnitude > run.clip_level) {
     magnitude = run.clip_level;

@@ -138,8 +138,7 @@ double ClipLevel(const Moments* blocks, int64_t num_blocks, int64_t size,
     sum_squares += blocks[b].sum_squares;
   }
   const double mean = sum / static_cast<double>(size);
-  const double variance =
-      sum_squares / static_cast<double>(size) - mean * mean;
+  const double variance = sum_squares / static_cast<double>(size) - mean * mean;
   const double sigma = std::sqrt(std::max(variance, 0.0));
   // Written so that a sigma that is not a number means no clipping.
   return sigma >= largest * kSmallestSpread && std::isfinite(sigma)
@@ -148,19 +147,14 @@ double ClipLevel(const Moments* blocks, int64_t num_blocks, int64_t size,
 }
 
 template <typename T>
-Counts TernarizeBucket(Counts (*ternarize)(const Run<T>&, uint16_t*,
-                                           uint16_t*),
+Counts TernarizeBucket(Counts (*ternarize)(const Run<T>&, uint16_t*, uint16_t*),
                        const T* chunk_data, const Chunk& chunk, int64_t first,
                        int64_t count, double clip_level, double scaler,
                        const Stream& stream, uint16_t* plus, uint16_t* minus) {
   const int64_t offset = first - chunk.first;
-  const Run<T> run = {chunk_data + offset,
-                      first,
-                      count,
-                      offset,
-                      static_cast<T>(clip_level),
-                      static_cast<T>(scaler),
-                      &stream};
+  const Run<T> run = {
+      chunk_data + offset,    first,  count, offset, static_cast<T>(clip_level),
+      static_cast<T>(scaler), &stream};
   return ternarize(run, plus, minus);
 }
 
@@ -186,8 +180,7 @@ void WriteScaled(const TernaryTensor& tensor, int64_t first, int64_t count,
     return;
   }
   uint16_t* out = static_cast<uint16_t*>(tensor.data) + first;
-  const auto convert =
-      tensor.dtype == kTernaryFloat16 ? ToFloat16 : ToBfloat16;
+  const auto convert = tensor.dtype == kTernaryFloat16 ? ToFloat16 : ToBfloat16;
   for (int64_t i = 0; i < count; ++i) {
     out[i] = convert(static_cast<double>(sums[i]) * ratio32);
   }
@@ -261,9 +254,9 @@ extern "C" void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
     for (int64_t i = begin; i < end; ++i) {
       largest = std::max(largest, maxima[i].load());
     }
-    const double clip_level = ClipLevel(moments.data() + first_block,
-                                        num_blocks, tensor.size, largest,
-                                        clip_factor);
+    const double clip_level =
+        ClipLevel(moments.data() + first_block, num_blocks, tensor.size,
+                  largest, clip_factor);
     for (int64_t i = begin; i < end; ++i) {
       const double maximum = maxima[i].load();
       // An infinite maximum marks a bucket that is not finite: it stays.
@@ -278,10 +271,9 @@ extern "C" void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
 
 extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
                                const TernaryEncodeOptions* options,
-                               const double* clip_levels,
-                               const double* scalers, int64_t* payload,
-                               int64_t* num_nonzero, int64_t* num_clipped,
-                               const TernaryPool* pool) {
+                               const double* clip_levels, const double* scalers,
+                               int64_t* payload, int64_t* num_nonzero,
+                               int64_t* num_clipped, const TernaryPool* pool) {
   const Kernels& kernels = ActiveKernels();
   const Codec& codec = Codec::ForWorkers(options->num_workers);
   // Chunks begin at a word and at a Philox block.
@@ -319,13 +311,12 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
           const double scaler = scalers[index];
           if (!(scaler >= kSmallestScaler) || std::isinf(scaler)) return;
           const Counts more =
-              is_double
-                  ? TernarizeBucket(kernels.ternarize_f64, doubles, chunk,
-                                    first, count, clip_levels[index], scaler,
-                                    stream, plus, minus)
-                  : TernarizeBucket(kernels.ternarize_f32, floats, chunk,
-                                    first, count, clip_levels[index], scaler,
-                                    stream, plus, minus);
+              is_double ? TernarizeBucket(kernels.ternarize_f64, doubles, chunk,
+                                          first, count, clip_levels[index],
+                                          scaler, stream, plus, minus)
+                        : TernarizeBucket(kernels.ternarize_f32, floats, chunk,
+                                          first, count, clip_levels[index],
+                                          scaler, stream, plus, minus);
           counts.nonzero += more.nonzero;
           counts.clipped += more.clipped;
         });
@@ -344,9 +335,9 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
 }
 
 extern "C" int64_t ternary_decode(const int64_t* payload,
-                                  const TernaryTensor* tensors,
-                                  int num_tensors, int64_t bucket_size,
-                                  int64_t num_workers, const double* scalers,
+                                  const TernaryTensor* tensors, int num_tensors,
+                                  int64_t bucket_size, int64_t num_workers,
+                                  const double* scalers,
                                   const TernaryPool* pool) {
   const Codec& codec = Codec::ForWorkers(num_workers);
   const std::vector<int64_t> bucket_offsets =
@@ -356,23 +347,22 @@ extern "C" int64_t ternary_decode(const int64_t* payload,
   const int64_t guard = payload[word_offsets[num_tensors]];
   if (guard != num_workers) return guard;
 
-  const std::vector<Chunk> chunks =
-      Split(tensors, num_tensors, kMaxChunk / 4 / codec.digits() *
-                                      static_cast<int64_t>(codec.digits()));
+  const std::vector<Chunk> chunks = Split(
+      tensors, num_tensors,
+      kMaxChunk / 4 / codec.digits() * static_cast<int64_t>(codec.digits()));
   ForEach(*pool, static_cast<int64_t>(chunks.size()), 2000, [&](int64_t c) {
     const Chunk& chunk = chunks[c];
     float sums[kMaxChunk / 4 + Codec::kSlack];
     codec.Unpack(reinterpret_cast<const uint64_t*>(payload) +
                      word_offsets[chunk.tensor] + chunk.first / codec.digits(),
                  chunk.count, sums);
-    ForEachBucket(chunk.first, chunk.count, bucket_size,
-                  [&](int64_t bucket, int64_t first, int64_t count) {
-                    const double scaler =
-                        scalers[bucket_offsets[chunk.tensor] + bucket];
-                    WriteScaled(tensors[chunk.tensor], first, count,
-                                sums + (first - chunk.first),
-                                Ratio(scaler, num_workers));
-                  });
+    ForEachBucket(
+        chunk.first, chunk.count, bucket_size,
+        [&](int64_t bucket, int64_t first, int64_t count) {
+          const double scaler = scalers[bucket_offsets[chunk.tensor] + bucket];
+          WriteScaled(tensors[chunk.tensor], first, count,
+                      sums + (first - chunk.first), Ratio(scaler, num_workers));
+        });
   });
   return guard;
 }

@@ -35,11 +35,11 @@ typedef enum {
 } TernaryDtype;
 
 typedef struct {
-  void* data;         // `size` elements; read by scalers/encode, written by
-                      // decode
-  int64_t size;       // elements
+  void* data;    // `size` elements; read by scalers/encode, written by
+                 // decode
+  int64_t size;  // elements
   TernaryDtype dtype;
-  uint32_t id;        // position in the variable list; 24 bits
+  uint32_t id;  // position in the variable list; 24 bits
 } TernaryTensor;
 
 // Runs body(context, begin, end) over [0, items) in any split and order, and
