@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by setup.sh and build_horovod.sh.
 
 # Prints "[2/5] What happens now", and starts that step's clock.

@@ -45,7 +45,8 @@ if [[ -n "${wheel}" ]]; then
   exit
 fi
 
-mkdir -p "${cache}/horovod" 2>/dev/null && [[ -w "${cache}/horovod" ]] ||
+mkdir -p "${cache}/horovod" 2>/dev/null || true
+[[ -w "${cache}/horovod" ]] ||
   fail "Cannot write to ${cache}/horovod. Set TF_TERNGRAD_CACHE to a folder you can write to."
 # Inside the cache: renaming a folder is atomic only on one file system.
 work="$(mktemp -d "${cache}/horovod/.building.XXXXXX")"

@@ -37,11 +37,11 @@ print(
 
 # Sets python, python_version and the list `missing` of "what|Debian package".
 find_python() {
-  local candidate description version path has_venv has_headers full
+  local candidate description version has_venv has_headers full
   local best='' other=''
   for candidate in ${PYTHON:-python3 python3.12 python3.11 python3.10}; do
     description="$(describe_python "${candidate}")" || continue
-    read -r version path has_venv has_headers full <<<"${description}"
+    read -r version _ has_venv has_headers full <<<"${description}"
     case "${version}" in
       3.10 | 3.11 | 3.12) ;;
       *)
