@@ -1,0 +1,277 @@
+// Tests of the codec without TensorFlow: known answers, scalar against AVX2,
+// one thread against many, round trips. Prints the first failure and exits
+// with 1.
+
+#include "custom_ops/core/ternary/ternary.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "custom_ops/core/ternary/codec.h"
+#include "custom_ops/core/ternary/half.h"
+#include "custom_ops/core/ternary/kernels.h"
+#include "custom_ops/core/ternary/philox.h"
+
+#define CHECK(condition)                                                  \
+  do {                                                                    \
+    if (!(condition)) {                                                   \
+      std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                       \
+    }                                                                     \
+  } while (false)
+
+namespace ternary {
+namespace {
+
+const TernaryPool kSerial = {
+    [](void*, int64_t items, int64_t, void (*body)(void*, int64_t, int64_t),
+       void* context) { body(context, 0, items); },
+    nullptr};
+
+// Three threads that take items one by one: another order every time.
+const TernaryPool kThreads = {
+    [](void*, int64_t items, int64_t, void (*body)(void*, int64_t, int64_t),
+       void* context) {
+      std::atomic<int64_t> next{0};
+      std::vector<std::thread> threads;
+      for (int t = 0; t < 3; ++t) {
+        threads.emplace_back([&] {
+          for (int64_t i = next++; i < items; i = next++) {
+            body(context, i, i + 1);
+          }
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+    },
+    nullptr};
+
+// Known answers of the Random123 distribution (kat_vectors, philox4x32 10).
+void TestPhilox() {
+  CHECK((Philox({0, 0, 0, 0}, 0) ==
+         Philox4{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  CHECK((Philox({~0u, ~0u, ~0u, ~0u}, ~uint64_t{0}) ==
+         Philox4{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  CHECK((Philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+                0x299f31d0a4093822ull) ==
+         Philox4{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+void TestDivider() {
+  std::mt19937_64 random(1);
+  for (uint64_t divisor : {3ull, 5ull, 9ull, 625ull, 729ull, 255ull, 1ull << 20,
+                           (1ull << 32) + 1, (1ull << 62) + 12345}) {
+    const Divider divider(divisor);
+    for (int i = 0; i < 10000; ++i) {
+      const uint64_t x = random() >> (random() % 64);
+      CHECK(divider.Divide(x) == x / divisor);
+    }
+    CHECK(divider.Divide(~uint64_t{0}) == ~uint64_t{0} / divisor);
+    CHECK(divider.Divide(divisor) == 1 && divider.Divide(divisor - 1) == 0);
+  }
+}
+
+void TestHalf() {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const uint16_t half = static_cast<uint16_t>(bits);
+    const float wide = FromFloat16(half);
+    if (!std::isnan(wide)) CHECK(ToFloat16(wide) == half);
+    const float bwide = FromBfloat16(half);
+    if (!std::isnan(bwide)) CHECK(ToBfloat16(bwide) == half);
+  }
+  CHECK(std::isnan(FromFloat16(ToFloat16(NAN))));
+  CHECK(std::isnan(FromBfloat16(ToBfloat16(NAN))));
+  // Just above the middle between 1 and its successor; in float it would be
+  // the middle, and then round down.
+  CHECK(ToFloat16(1.0 + 0x1p-11 + 0x1p-40) == 0x3C01);
+  CHECK(ToFloat16(1.0 + 0x1p-11) == 0x3C00);
+  CHECK(ToBfloat16(1.0 + 0x1p-8 + 0x1p-40) == 0x3F81);
+  CHECK(ToBfloat16(1.0 + 0x1p-8) == 0x3F80);
+}
+
+struct Result {
+  std::vector<double> scalers;
+  std::vector<int64_t> payload;
+  std::vector<int64_t> nonzero;
+  std::vector<int64_t> clipped;
+  std::vector<std::vector<float>> decoded;
+
+  bool operator==(const Result& other) const {
+    if (scalers != other.scalers || payload != other.payload ||
+        nonzero != other.nonzero || clipped != other.clipped) {
+      return false;
+    }
+    for (size_t t = 0; t < decoded.size(); ++t) {
+      if (decoded[t].size() != other.decoded[t].size() ||
+          std::memcmp(decoded[t].data(), other.decoded[t].data(),
+                      4 * decoded[t].size()) != 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+};
+
+Result RoundTrip(std::vector<std::vector<float>> gradients, int64_t bucket_size,
+                 int64_t num_workers, double clip_factor, uint64_t step,
+                 const TernaryPool& pool) {
+  std::vector<TernaryTensor> tensors;
+  int64_t num_buckets = 0;
+  int64_t num_words = 1;
+  for (std::vector<float>& gradient : gradients) {
+    const int64_t size = static_cast<int64_t>(gradient.size());
+    tensors.push_back({gradient.data(), size, kTernaryFloat32,
+                       static_cast<uint32_t>(tensors.size())});
+    num_buckets += ternary_num_buckets(size, bucket_size);
+    num_words += ternary_num_words(size, num_workers);
+  }
+  const int count = static_cast<int>(tensors.size());
+  Result result;
+  result.scalers.resize(num_buckets);
+  result.payload.resize(num_words);
+  result.nonzero.resize(count);
+  result.clipped.resize(count);
+  ternary_scalers(tensors.data(), count, clip_factor, bucket_size,
+                  result.scalers.data(), &pool);
+  const TernaryEncodeOptions options = {bucket_size, num_workers, 17, step, 3};
+  ternary_encode(tensors.data(), count, &options, result.scalers.data(),
+                 result.scalers.data(), result.payload.data(),
+                 result.nonzero.data(), result.clipped.data(), &pool);
+  // As if all workers had sent the same.
+  std::vector<int64_t> total = result.payload;
+  for (int64_t& word : total) {
+    word = static_cast<int64_t>(static_cast<uint64_t>(word) *
+                                static_cast<uint64_t>(num_workers));
+  }
+  for (const std::vector<float>& gradient : gradients) {
+    result.decoded.emplace_back(gradient.size());
+  }
+  for (int t = 0; t < count; ++t) tensors[t].data = result.decoded[t].data();
+  CHECK(ternary_decode(total.data(), tensors.data(), count, bucket_size,
+                       num_workers, result.scalers.data(),
+                       &pool) == num_workers);
+  for (int t = 0; t < count; ++t) {
+    const int64_t nonzero =
+        std::count_if(result.decoded[t].begin(), result.decoded[t].end(),
+                      [](float value) { return value != 0.0f; });
+    CHECK(nonzero == result.nonzero[t]);
+    for (size_t i = 0; i < gradients[t].size(); ++i) {
+      CHECK(result.decoded[t][i] * gradients[t][i] >= 0.0f);
+    }
+  }
+  return result;
+}
+
+std::vector<std::vector<float>> RandomGradients(std::mt19937* random) {
+  std::normal_distribution<float> normal;
+  std::vector<std::vector<float>> gradients;
+  for (int t = 0; t < 6; ++t) {
+    // Also empty tensors, and some longer than a chunk.
+    const int64_t size = (*random)() % (t == 5 ? 30000u : 300u);
+    std::vector<float> gradient(t == 2 ? 0 : size);
+    // Magnitudes from below the smallest usable scaler to large.
+    const float scale =
+        std::ldexp(1.0f, static_cast<int>((*random)() % 160) - 110);
+    for (float& value : gradient) {
+      value = (*random)() % 4 == 0 ? 0.0f : scale * normal(*random);
+    }
+    gradients.push_back(gradient);
+  }
+  return gradients;
+}
+
+void TestSetsAndThreadsGiveTheSameBits() {
+  std::mt19937 random(5);
+  for (int i = 0; i < 400; ++i) {
+    const std::vector<std::vector<float>> gradients = RandomGradients(&random);
+    const int64_t buckets[] = {0, 0, 1, 7, 16, 512, 100000};
+    const int64_t bucket_size = buckets[random() % 7];
+    const int64_t workers[] = {1, 2, 3, 4, 9, 11, 64, 127, 1000, 1 << 20};
+    const int64_t num_workers = workers[random() % 10];
+    const double clip_factor = random() % 2 ? 2.5 : 0.0;
+    const uint64_t step = (uint64_t{random()} << 8) | (random() % 256);
+    CHECK(ternary_set_isa("scalar"));
+    const Result scalar = RoundTrip(gradients, bucket_size, num_workers,
+                                    clip_factor, step, kSerial);
+    CHECK(scalar == RoundTrip(gradients, bucket_size, num_workers, clip_factor,
+                              step, kThreads));
+    if (ternary_set_isa("avx2")) {
+      CHECK(scalar == RoundTrip(gradients, bucket_size, num_workers,
+                                clip_factor, step, kThreads));
+    }
+  }
+}
+
+// A NaN or an infinity anywhere makes its bucket NaN, and no other.
+void TestNotFinite() {
+  for (const char* isa : {"scalar", "avx2"}) {
+    if (!ternary_set_isa(isa)) continue;
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+      for (int64_t position : {0, 15, 16, 63, 64, 4095, 4096, 8999}) {
+        std::vector<float> gradient(9000, 1.0f);
+        gradient[position] = bad;
+        TernaryTensor tensor = {gradient.data(), 9000, kTernaryFloat32, 0};
+        double scalers[9];
+        ternary_scalers(&tensor, 1, 2.5, 1000, scalers, &kSerial);
+        for (int b = 0; b < 9; ++b) {
+          CHECK(std::isinf(scalers[b]) == (b == position / 1000));
+        }
+      }
+    }
+  }
+}
+
+// Philox counters may carry from the low word inside a step of the kernel.
+void TestCounterCarry() {
+  if (!ternary_set_isa("avx2")) return;
+  const Kernels& avx2 = ActiveKernels();
+  std::mt19937 random(9);
+  std::normal_distribution<float> normal;
+  std::vector<float> data(256);
+  for (float& value : data) value = normal(random);
+  const Stream stream = {1, 2, 3, 4};
+  for (int64_t block = (int64_t{1} << 32) - 6; block < (int64_t{1} << 32) + 2;
+       ++block) {
+    const Run<float> run = {data.data(), 16 * block, 256,    0,
+                            10.0f,       4.0f,       &stream};
+    uint16_t plus[2][24] = {};
+    uint16_t minus[2][24] = {};
+    avx2.ternarize_f32(run, plus[0], minus[0]);
+    kScalarKernels.ternarize_f32(run, plus[1], minus[1]);
+    CHECK(std::memcmp(plus[0], plus[1], sizeof(plus[0])) == 0);
+    CHECK(std::memcmp(minus[0], minus[1], sizeof(minus[0])) == 0);
+  }
+}
+
+void TestGuard() {
+  int64_t payload[] = {0, 7};
+  float value = 42.0f;
+  const TernaryTensor tensor = {&value, 1, kTernaryFloat32, 0};
+  const double scaler = 1.0;
+  CHECK(ternary_decode(payload, &tensor, 1, 0, 2, &scaler, &kSerial) == 7);
+  CHECK(value == 42.0f);
+}
+
+}  // namespace
+}  // namespace ternary
+
+int main() {
+  ternary::TestPhilox();
+  ternary::TestDivider();
+  ternary::TestHalf();
+  ternary::TestSetsAndThreadsGiveTheSameBits();
+  ternary::TestNotFinite();
+#if defined(__x86_64__)
+  ternary::TestCounterCarry();
+#endif
+  ternary::TestGuard();
+  std::printf("ternary_test: all passed (last set: %s)\n", ternary_isa());
+  return 0;
+}
