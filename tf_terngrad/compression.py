@@ -51,7 +51,7 @@ class Compression(abc.ABC):
             num_workers: N.
         """
 
-    def check(self, paths) -> None:  # noqa: B027: most have nothing to check
+    def check(self, paths) -> None:  # noqa: B027
         """Raises ValueError if this does not fit variables of these names."""
 
     def get_config(self) -> dict:
