@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import keras
@@ -37,11 +38,18 @@ def build(name: str, **options) -> keras.Model:
       A built Keras Functional model from images to logits.
 
     Raises:
-      ValueError: `name` is not known.
+      ValueError: `name` or an option is not known.
     """
     if name not in _BUILDERS:
         raise ValueError(
             "Invalid value for argument name. Expected one of "
             f"{{{', '.join(map(repr, names()))}}}. Received: name={name!r}"
         )
+    known = inspect.signature(_BUILDERS[name]).parameters
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"Invalid option for model {name!r}. Expected one of "
+                f"{{{', '.join(map(repr, known))}}}. Received: {option!r}"
+            )
     return _BUILDERS[name](**options)

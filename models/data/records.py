@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -135,7 +136,7 @@ def _image_shape(info: tfds.core.DatasetInfo) -> tuple[int | None, ...]:
     if not (
         isinstance(image, tfds.features.Image)
         and isinstance(label, tfds.features.ClassLabel)
-        and tf.as_dtype(image.dtype) == tf.uint8
+        and image.np_dtype == np.uint8
     ):
         raise ValueError(
             f"Dataset {info.name} is no image classification set. Expected "

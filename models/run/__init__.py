@@ -1,0 +1,16 @@
+"""What a training run needs around its model."""
+
+from models.run import optimizers, workdir
+from models.run.metrics_log import MetricsLog
+from models.run.progress import Progress
+from models.run.stop import StopAtStep
+from models.run.throughput import Throughput
+
+__all__ = [
+    "MetricsLog",
+    "Progress",
+    "StopAtStep",
+    "Throughput",
+    "optimizers",
+    "workdir",
+]

@@ -1,0 +1,102 @@
+"""Optimizers and learning rate schedules by name."""
+
+from __future__ import annotations
+
+import keras
+
+NAMES = ("sgd", "momentum", "nesterov", "adam", "adamw")
+SCHEDULES = ("constant", "polynomial", "cosine", "exponential")
+
+# Decay acts on kernels, as in the paper: not on biases, nor on the scales and
+# shifts of normalization.
+_NO_DECAY = ["bias", "gamma", "beta"]
+
+
+def schedule(
+    name: str,
+    learning_rate: float,
+    steps: int,
+    decay_rate: float = 0.1,
+    decay_steps: int | None = None,
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """Returns a learning rate for every update.
+
+    - "constant": lr
+    - "polynomial": lr * sqrt(1 - t / steps), the paper's
+    - "cosine": lr * (1 + cos(pi * t / steps)) / 2
+    - "exponential": lr * decay_rate^floor(t / decay_steps)
+
+    Args:
+      name: one of `SCHEDULES`.
+      learning_rate: at the start, lr > 0.
+      steps: number of updates of the whole run.
+      decay_rate: of "exponential", in (0, 1].
+      decay_steps: updates between its steps down; None is `steps`.
+
+    Raises:
+      ValueError: `name` is not known.
+    """
+    schedules = keras.optimizers.schedules
+    if name == "constant":
+        return learning_rate
+    if name == "polynomial":
+        return schedules.PolynomialDecay(
+            learning_rate, steps, end_learning_rate=0.0, power=0.5
+        )
+    if name == "cosine":
+        return schedules.CosineDecay(learning_rate, steps)
+    if name == "exponential":
+        return schedules.ExponentialDecay(
+            learning_rate, decay_steps or steps, decay_rate, staircase=True
+        )
+    raise _unknown(name, SCHEDULES)
+
+
+def build(
+    name: str,
+    learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+) -> keras.optimizers.Optimizer:
+    """Builds a Keras optimizer.
+
+    Args:
+      name: one of `NAMES`.
+      learning_rate: number, or what `schedule` returns.
+      momentum: of "momentum" and "nesterov", in [0, 1).
+      weight_decay: each update also takes learning rate * weight_decay *
+        weight from every weight, outside the gradient (decoupled), but for
+        biases and the scales and shifts of normalization; 0 turns it off.
+
+    Raises:
+      ValueError: `name` is not known.
+    """
+    common = {
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay or None,
+    }
+    if name == "sgd":
+        optimizer = keras.optimizers.SGD(**common)
+    elif name in ("momentum", "nesterov"):
+        optimizer = keras.optimizers.SGD(
+            **common, momentum=momentum, nesterov=name == "nesterov"
+        )
+    elif name == "adam":
+        optimizer = keras.optimizers.Adam(**common)
+    elif name == "adamw":
+        # None is refused there.
+        optimizer = keras.optimizers.AdamW(
+            learning_rate=learning_rate, weight_decay=weight_decay
+        )
+    else:
+        raise _unknown(name, NAMES)
+    if weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
+    return optimizer
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> ValueError:
+    return ValueError(
+        "Invalid value for argument name. Expected one of "
+        f"{{{', '.join(map(repr, sorted(known)))}}}. Received: name={name!r}"
+    )

@@ -1,0 +1,116 @@
+"""The folder of a run: checked before any work, described by its flags.
+
+workdir/flags.txt       the run's flags, to be read with --flagfile
+workdir/metrics.jsonl   one line per epoch
+workdir/logs/           TensorBoard
+workdir/checkpoints/    to go on from
+workdir/model.keras     the trained model, when the run is finished
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+
+import keras
+
+
+def check_writable(workdir: str | pathlib.Path) -> None:
+    """Makes the folder and writes a small file there, which goes again.
+
+    Raises:
+      OSError: the folder cannot be written; the message says what to do.
+    """
+    workdir = pathlib.Path(workdir)
+    probe = workdir / f".write_test.{os.uname().nodename}.{os.getpid()}"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with open(probe, "wb") as stream:
+            stream.write(bytes(4096))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise OSError(
+            f"Cannot write to workdir {workdir}. {error.strerror}. Choose "
+            "another --workdir, or make room and permissions there."
+        ) from error
+    finally:
+        if probe.parent.is_dir():
+            probe.unlink(missing_ok=True)
+
+
+def check_space(
+    workdir: str | pathlib.Path, model: keras.Model, checkpoints: int
+) -> None:
+    """Checks that the checkpoints and the model fit on the disk.
+
+    Args:
+      workdir: folder that exists.
+      model: compiled model whose optimizer is built.
+      checkpoints: how many are kept; one more is there while it is written.
+
+    Raises:
+      OSError: there is too little space.
+    """
+    variables = [*model.variables, *model.optimizer.variables]
+    one = sum(_bytes(v) for v in variables)
+    needed = (checkpoints + 1) * one + sum(_bytes(v) for v in model.variables)
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise OSError(
+            f"Too little space for checkpoints in workdir {workdir}. "
+            f"Expected {needed / 1e6:,.1f} MB. "
+            f"Received: {free / 1e6:,.1f} MB free"
+        )
+
+
+def check_flags(
+    workdir: str | pathlib.Path,
+    before: dict[str, object],
+    now: dict[str, object],
+) -> None:
+    """Checks that a run goes on with the flags that it began with.
+
+    Args:
+      workdir: for the message.
+      before: name -> value of the flags that say what is computed.
+      now: the same, of this start.
+
+    Raises:
+      ValueError: some differ; the message names them.
+    """
+    differing = [
+        f"--{name}={_flag_text(before.get(name))} there, "
+        f"{_flag_text(value)} here"
+        for name, value in sorted(now.items())
+        if before.get(name) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"Workdir {workdir} holds a run with other flags: "
+            f"{'; '.join(differing)}. Choose another --workdir, or give the "
+            "flags of that run (its flags.txt) to go on with it."
+        )
+
+
+def save_model(model: keras.Model, path: str | pathlib.Path) -> None:
+    """Writes the model without its optimizer, whole or not at all.
+
+    Plain Keras reads it, without this package.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f"writing.{path.name}")
+    # The same layers in a model that was never compiled.
+    keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
+    os.replace(temporary, path)
+
+
+def _bytes(variable: keras.Variable) -> int:
+    return variable.numpy().nbytes
+
+
+def _flag_text(value) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return str(value)
