@@ -33,7 +33,7 @@ def clip(gradient: tf.Tensor, clip_factor: float | None) -> tf.Tensor:
 
     >>> g = tf.constant([1.0] * 31 + [-1.0] * 32 + [100.0])
     >>> float(tf.reduce_max(clip(g, 2.5)))  # 2.5 sigma
-    31.22...
+    31.10...
 
     Reference: TernGrad, section 3.3, equation 11.
     """

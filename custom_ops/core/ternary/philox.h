@@ -20,7 +20,10 @@ constexpr int kPhiloxRounds = 10;
 
 using Philox4 = std::array<uint32_t, 4>;
 
-inline Philox4 Philox(Philox4 counter, uint64_t key) {
+// Functions here are static: files of several instruction sets include them,
+// and the linker must not merge the copies.
+
+static inline Philox4 Philox(Philox4 counter, uint64_t key) {
   uint32_t key0 = static_cast<uint32_t>(key);
   uint32_t key1 = static_cast<uint32_t>(key >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round) {
@@ -50,7 +53,7 @@ constexpr uint64_t kTieKey = 0x7465726E61727921ull;  // "ternary!"
 
 // `index` (40 bits) is a block of 16 elements for the first 8 bits of each
 // element, and an element for its tie-breaking bits.
-inline Philox4 Counter(const Stream& stream, uint64_t index) {
+static inline Philox4 Counter(const Stream& stream, uint64_t index) {
   return {static_cast<uint32_t>(index),
           (static_cast<uint32_t>(index >> 32) & 0xFFu) | (stream.rank << 8),
           (stream.tensor & 0xFFFFFFu) |
