@@ -67,8 +67,10 @@ Codec::Codec(int64_t num_workers)
       all_zero_(0),
       unpack_digits_(std::min(
           DigitsWithin(base_, kMaxTableEntries, kUnpackStride), digits_)),
-      unpack_base_(Power(base_, unpack_digits_)),
-      unpack_divider_(unpack_base_) {
+      unpack_base_(Power(base_, unpack_digits_)) {
+  for (int digit = unpack_digits_; digit < digits_; digit += unpack_digits_) {
+    dividers_.emplace_back(Power(base_, digit));
+  }
   for (int first = 0; first < digits_; first += kPackBits) {
     const size_t table = powers_.size();
     powers_.resize(table + kPackEntries, 0);
@@ -126,20 +128,23 @@ void Codec::Pack(const uint16_t* plus, const uint16_t* minus, int64_t count,
 void Codec::Unpack(const uint64_t* words, int64_t count, float* sums) const {
   const int64_t num_words = NumWords(count);
   for (int64_t w = 0; w < num_words; ++w) {
-    uint64_t rest = words[w];
+    uint64_t rest = words[w];  // without the groups written so far
     float* out = sums + w * digits_;
-    for (int digit = 0; digit < digits_; digit += unpack_digits_) {
-      const uint64_t quotient = unpack_divider_.Divide(rest);
-      const uint64_t remainder = rest - quotient * unpack_base_;
+    const auto write = [&](uint64_t group) {
       if (!sums_.empty()) {
-        std::memcpy(out + digit, &sums_[remainder * kUnpackStride],
+        std::memcpy(out, &sums_[group * kUnpackStride],
                     kUnpackStride * sizeof(float));
       } else {
-        out[digit] =
-            static_cast<float>(static_cast<int64_t>(remainder) - num_workers_);
+        *out = static_cast<float>(static_cast<int64_t>(group) - num_workers_);
       }
+      out += unpack_digits_;
+    };
+    for (const Divider& divider : dividers_) {
+      const uint64_t quotient = divider.Divide(words[w]);
+      write(rest - quotient * unpack_base_);
       rest = quotient;
     }
+    write(rest);
   }
 }
 

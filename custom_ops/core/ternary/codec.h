@@ -61,11 +61,12 @@ class Codec {
   uint64_t all_zero_;  // a word whose digits are all 1, the code of 0
   // Entry [t][bits] = sum of base^(kPackBits * t + j) over the set bits j.
   std::vector<uint64_t> powers_;
-  // Words are split into groups of unpack_digits_ digits: quotients by
-  // base^unpack_digits_, remainders looked up in sums_.
+  // A word is split into groups of unpack_digits_ digits, values below
+  // unpack_base_, by divisions that do not wait for each other: dividers_[g]
+  // drops the first g + 1 groups.
   int unpack_digits_;
   uint64_t unpack_base_;
-  Divider unpack_divider_;
+  std::vector<Divider> dividers_;
   std::vector<float> sums_;  // [unpack_base_][kUnpackStride], or empty
 };
 
