@@ -9,6 +9,10 @@ import custom_ops
 from tf_terngrad import collectives
 from tf_terngrad.exchange import path
 
+# Of an optimizer's configuration: names may be numbered, the others are
+# compared on their own.
+_ELSEWHERE = {"name", "inner_optimizer", "optimizer", "compression"}
+
 
 def check_agreement(facts: dict) -> None:
     """Compares facts of all workers.
@@ -56,7 +60,7 @@ def facts_of(model, steps_per_epoch) -> dict:
         "custom_ops": custom_ops.status()["implementation"],
         "compression": compression and compression.agreement(),
         "groups": getattr(optimizer, "groups", None),
-        "optimizer": _optimizer_names(optimizer),
+        "optimizer": _optimizer_config(optimizer),
         "gradient accumulation": optimizer.gradient_accumulation_steps,
         "model": model.name,
         "trainable variables": _shapes(model.trainable_variables),
@@ -65,12 +69,17 @@ def facts_of(model, steps_per_epoch) -> dict:
     }
 
 
-def _optimizer_names(optimizer) -> list:
-    names = []
+def _optimizer_config(optimizer) -> dict:
+    """Classes and settings of an optimizer and of those within it."""
+    config = {"classes": []}
     while optimizer is not None:
-        names.append(type(optimizer).__name__)
+        name = type(optimizer).__name__
+        config["classes"].append(name)
+        for key, value in optimizer.get_config().items():
+            if key not in _ELSEWHERE:
+                config[f"{name}.{key}"] = value
         optimizer = getattr(optimizer, "inner_optimizer", None)
-    return names
+    return config
 
 
 def _shapes(variables) -> list:
@@ -85,8 +94,6 @@ def _difference(a, b) -> str:
     if isinstance(a, list) and isinstance(b, list):
         if len(a) != len(b):
             return f"{len(a)} != {len(b)} of them"
-        first = next(
-            i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y
-        )
-        return f"{a[first]!r} != {b[first]!r}"
+        x, y = next((x, y) for x, y in zip(a, b, strict=True) if x != y)
+        return f"{x!r} != {y!r}"
     return f"{a!r} != {b!r}"
