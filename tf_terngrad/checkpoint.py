@@ -181,7 +181,7 @@ def load(folder, model, extra: dict | None = None) -> int:
     if writers != size:
         # Nobody's random stream may become that of several workers.
         own = {"statistics": own["statistics"]}
-        if rank == 0 and model.optimizer is not None:
+        if rank == 0 and getattr(model, "optimizer", None) is not None:
             logging.warning(
                 "Checkpoint %s was written by %d worker(s), now there are %d: "
                 "all take the moving statistics of worker 0 and start new "
@@ -205,7 +205,7 @@ def load(folder, model, extra: dict | None = None) -> int:
 def _shared(model) -> dict:
     """What is the same on all workers."""
     groups = {"trainable": model.trainable_variables}
-    optimizer = model.optimizer
+    optimizer = getattr(model, "optimizer", None)
     if optimizer is not None:
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
