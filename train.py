@@ -14,6 +14,7 @@ import contextlib
 import math
 import os
 import pathlib
+import signal
 import sys
 
 # TensorFlow's notes on its start, once per worker; warnings stay.
@@ -38,6 +39,8 @@ _FREE_FLAGS = {
     "keep_checkpoints",
     "workdir",
 }
+
+_GO_ON = "The same command goes on from the last checkpoint."
 
 
 def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
@@ -287,6 +290,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
+    # horovodrun ends all workers so when one of them is lost.
+    signal.signal(signal.SIGTERM, _stop)
     train(flags.FLAGS)
 
 
@@ -385,7 +390,7 @@ def train(options: flags.FlagValues) -> None:
     callbacks.append(
         checkpoint.Checkpoint(checkpoints, keep=options.keep_checkpoints)
     )
-    with _lost_worker_in_one_line(checkpoints):
+    with _lost_worker_in_one_line():
         model.fit(
             dataset.train(
                 options.batch_size, rank, size, options.seed, first_epoch
@@ -523,7 +528,7 @@ def _errors_in_one_line():
 
 
 @contextlib.contextmanager
-def _lost_worker_in_one_line(checkpoints):
+def _lost_worker_in_one_line():
     try:
         yield
     except Exception as error:
@@ -532,9 +537,12 @@ def _lost_worker_in_one_line(checkpoints):
         logging.debug("%s", error)
         sys.exit(
             f"train.py: Worker {tg.rank()} stops: another worker was lost. "
-            "Start the same command again to go on from the last checkpoint "
-            f"in {checkpoints}."
+            f"{_GO_ON}"
         )
+
+
+def _stop(signal_number, frame):
+    sys.exit(f"train.py: Worker {tg.rank()} was told to stop. {_GO_ON}")
 
 
 if __name__ == "__main__":
