@@ -6,7 +6,8 @@ collective returns its input.
 Horovod's ops are not stateful, so TensorFlow folds one with a constant input
 and prunes one whose result is unused, on that rank alone: the others then wait
 for ever. Every collective here takes an input that cannot be folded; callers
-see to it that the result is used. Names are fixed, because Horovod pairs
+see to it that the result is used, or that `Workers.zero` is (a control
+dependency is not enough: TensorFlow drops those on ops without state). Names are fixed, because Horovod pairs
 collectives of different ranks by name and ranks may trace differently.
 """
 
@@ -123,6 +124,7 @@ class Workers:
 
     def __init__(self, process_set=None):
         self._hvd = _horovod()
+        self._results = []  # one tensor of each collective
         if self._hvd is None:
             if process_set is not None:
                 raise ValueError(
@@ -150,37 +152,54 @@ class Workers:
         """Sums of several tensors of one dtype, fused by Horovod."""
         if self.size == 1 or not tensors:
             return list(tensors)
-        return list(
-            self._hvd.grouped_allreduce(
-                [_unfoldable(t) for t in tensors],
-                op=self._hvd.Sum,
-                name=f"HorovodAllreduce.tg.{name}",
-                process_set=self._process_set,
-                ignore_name_scope=True,
-            )
+        totals = self._hvd.grouped_allreduce(
+            [_unfoldable(t) for t in tensors],
+            op=self._hvd.Sum,
+            name=f"HorovodAllreduce.tg.{name}",
+            process_set=self._process_set,
+            ignore_name_scope=True,
         )
+        self._results.append(totals[0])
+        return list(totals)
 
     def gather(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
         """All workers' tensors, concatenated along the first axis."""
         if self.size == 1:
             return tensor
-        return self._hvd.allgather(
+        gathered = self._hvd.allgather(
             _unfoldable(tensor),
             name=f"HorovodAllgather.tg.{name}",
             process_set=self._process_set,
             ignore_name_scope=True,
         )
+        self._results.append(gathered)
+        return gathered
+
+    def zero(self) -> tf.Tensor:
+        """int64 scalar 0, known only when all collectives so far are done."""
+        heads = [
+            tf.cast(tf.reshape(result, [-1])[:1], tf.float64)
+            for result in self._results
+        ]
+        if not heads:
+            return tf.constant(0, tf.int64)
+        # No number is both; nothing in TensorFlow knows that.
+        head = tf.concat(heads, axis=0)
+        never = tf.math.is_nan(head) & tf.math.is_finite(head)
+        return tf.math.count_nonzero(never, dtype=tf.int64)
 
     def _allreduce(self, tensor, name, op):
         if self.size == 1:
             return tensor
-        return self._hvd.allreduce(
+        total = self._hvd.allreduce(
             _unfoldable(tensor),
             op=getattr(self._hvd, op),
             name=f"HorovodAllreduce.tg.{name}",
             process_set=self._process_set,
             ignore_name_scope=True,
         )
+        self._results.append(total)
+        return total
 
 
 def _unfoldable(tensor: tf.Tensor) -> tf.Tensor:
