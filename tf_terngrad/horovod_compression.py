@@ -40,6 +40,7 @@ class HorovodTernGrad:
             )
         self._config = config
 
+    @tf.autograph.experimental.do_not_convert
     def compress(self, tensor: tf.Tensor):
         """Ternarizes one gradient.
 
@@ -75,6 +76,7 @@ class HorovodTernGrad:
         context = (scalers, tf.shape(tensor, tf.int64), tensor.dtype)
         return payload, context
 
+    @tf.autograph.experimental.do_not_convert
     def decompress(self, tensor: tf.Tensor, context) -> tf.Tensor:
         """The average gradient from the sum of payloads.
 

@@ -140,6 +140,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self.inner_optimizer.build(var_list)
         self.built = True
 
+    @tf.autograph.experimental.do_not_convert
     def apply(self, grads, trainable_variables=None):
         """Exchanges `grads` and applies the averages."""
         if control_flow_util.GraphOrParentsInXlaContext(
