@@ -7,8 +7,9 @@ Horovod's ops are not stateful, so TensorFlow folds one with a constant input
 and prunes one whose result is unused, on that rank alone: the others then wait
 for ever. Every collective here takes an input that cannot be folded; callers
 see to it that the result is used, or that `Workers.zero` is (a control
-dependency is not enough: TensorFlow drops those on ops without state). Names are fixed, because Horovod pairs
-collectives of different ranks by name and ranks may trace differently.
+dependency is not enough: TensorFlow drops those on ops without state). Names
+are fixed, because Horovod pairs collectives of different ranks by name and
+ranks may trace differently.
 """
 
 import os
