@@ -11,6 +11,7 @@ tests the model.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import pathlib
@@ -21,7 +22,6 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 import keras
-import tensorflow as tf
 from absl import app, flags, logging
 
 import custom_ops
@@ -45,192 +45,108 @@ _GO_ON = "The same command goes on from the last checkpoint."
 
 def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     """Defines train.py's flags in `to`."""
-
-    def validator(name, check, message):
-        flags.register_validator(name, check, message, flag_values=to)
+    text, number, count, choice, words = (
+        functools.partial(define, flag_values=to)
+        for define in (
+            flags.DEFINE_string,
+            flags.DEFINE_float,
+            flags.DEFINE_integer,
+            flags.DEFINE_enum,
+            flags.DEFINE_list,
+        )
+    )
+    check = functools.partial(flags.register_validator, flag_values=to)
 
     # --- Run
-    flags.DEFINE_string(
-        "workdir",
-        None,
-        "Folder of the run, shared by all workers; required.",
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
-        "epochs",
-        None,
-        "Passes over the training split, >= 1. Or: --steps.",
-        lower_bound=1,
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
-        "steps",
-        None,
-        "Steps of each worker, >= 1. Or: --epochs.",
-        lower_bound=1,
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
-        "seed",
-        0,
-        "Of weights, data order, dropout, ternarizing; >= 0.",
-        lower_bound=0,
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
-        "keep_checkpoints",
-        2,
-        "How many checkpoints stay, >= 1.",
-        lower_bound=1,
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
+    text("workdir", None, "Folder of the run, for all workers; required.")
+    count("epochs", None, "Passes over the data, >= 1. Or: --steps.", 1)
+    count("steps", None, "Steps of each worker, >= 1. Or: --epochs.", 1)
+    count("seed", 0, "Of weights, order, dropout, ternarizing; >= 0.", 0)
+    count("keep_checkpoints", 2, "How many checkpoints stay, >= 1.", 1)
+    count(
         "intra_threads",
         0,
         "Threads of an op, >= 1. 0: the host's cores / its workers.",
-        lower_bound=0,
-        flag_values=to,
+        0,
     )
 
     # --- Model and data
-    flags.DEFINE_enum(
-        "model", "lenet", models.names(), "What to train.", flag_values=to
-    )
-    flags.DEFINE_float(
+    choice("model", "lenet", models.names(), "What to train.")
+    number(
         "dropout",
         None,
-        "Rate in [0, 1), of models that have dropout. "
-        "Default: the model's own.",
-        flag_values=to,
+        "Rate in [0, 1), for models with dropout. Default: the model's own.",
     )
-    flags.DEFINE_string(
-        "dataset",
-        "mnist",
-        "TFDS's name of an image classification set.",
-        flag_values=to,
-    )
-    flags.DEFINE_string(
-        "data_dir",
-        None,
-        "TFDS's data folder. Default: data/ beside train.py.",
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
+    text("dataset", "mnist", "TFDS's name of an image classification set.")
+    text("data_dir", None, "TFDS's data folder. Default: data/, here.")
+    count(
         "image_size",
         0,
         "Height and width to resize images to, pixels. 0: as they are.",
-        lower_bound=0,
-        flag_values=to,
+        0,
     )
-    flags.DEFINE_integer(
-        "batch_size",
-        32,
-        "Images per worker and step, >= 1.",
-        lower_bound=1,
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
-        "eval_batch_size",
-        500,
-        "Images per worker and step of a test, >= 1.",
-        lower_bound=1,
-        flag_values=to,
-    )
+    count("batch_size", 32, "Images per worker and step, >= 1.", 1)
+    count("eval_batch_size", 500, "The same when testing, >= 1.", 1)
 
     # --- Optimizer
-    flags.DEFINE_enum(
-        "optimizer",
-        "momentum",
-        run.optimizers.NAMES,
-        "What updates weights.",
-        flag_values=to,
-    )
-    flags.DEFINE_float(
-        "learning_rate", 0.01, "At the start, > 0.", flag_values=to
-    )
-    flags.DEFINE_enum(
+    choice("optimizer", "momentum", run.optimizers.NAMES, "Updates weights.")
+    number("learning_rate", 0.01, "At the start, > 0.")
+    choice(
         "lr_schedule",
         "constant",
         run.optimizers.SCHEDULES,
         "polynomial: lr * sqrt(1 - t/T), as the paper; cosine: to 0; "
         "exponential: times --lr_decay_rate every --lr_decay_epochs.",
-        flag_values=to,
     )
-    flags.DEFINE_float("lr_decay_rate", 0.1, "In (0, 1].", flag_values=to)
-    flags.DEFINE_float("lr_decay_epochs", 20.0, "Epochs, > 0.", flag_values=to)
-    flags.DEFINE_float(
-        "momentum",
-        0.9,
-        "Of optimizers momentum and nesterov, in [0, 1).",
-        flag_values=to,
-    )
-    flags.DEFINE_float(
+    number("lr_decay_rate", 0.1, "Of --lr_schedule=exponential, in (0, 1].")
+    number("lr_decay_epochs", 20.0, "Of the same, epochs, > 0.")
+    number("momentum", 0.9, "Of momentum and nesterov, in [0, 1).")
+    number(
         "weight_decay",
         0.0,
-        "Decoupled: lr * this * weight is taken from each "
-        "kernel at each update; >= 0.",
-        lower_bound=0.0,
-        flag_values=to,
+        "Decoupled: lr * this * weight is taken from each kernel at each "
+        "update; >= 0.",
+        0.0,
     )
-    flags.DEFINE_integer(
+    count(
         "accumulate",
         1,
-        "Steps whose gradients are summed before one "
-        "exchange and update, >= 1.",
-        lower_bound=1,
-        flag_values=to,
+        "Steps whose gradients are averaged before one exchange, >= 1.",
+        1,
     )
 
     # --- Exchange of gradients
-    flags.DEFINE_enum(
+    choice(
         "compression",
         "terngrad",
         ["none", "fp16", "terngrad"],
         "How gradients travel. The flags below are terngrad's.",
-        flag_values=to,
     )
-    flags.DEFINE_float(
+    number(
         "clip_factor",
         2.5,
         "Clips at that many standard deviations, > 0. 0: no clipping.",
-        lower_bound=0.0,
-        flag_values=to,
+        0.0,
     )
-    flags.DEFINE_enum(
+    choice(
         "clip_mode",
         "own",
         ["own", "shared"],
-        "Whose clip level: each "
-        "worker's own, as the paper, or the shared scaler.",
-        flag_values=to,
+        "Clips at the worker's own level, as the paper, or the shared scaler.",
     )
-    flags.DEFINE_integer(
+    count(
         "bucket_size",
         0,
         "Elements that share a scaler, >= 1. 0: one scaler per tensor.",
-        lower_bound=0,
-        flag_values=to,
-    )
-    flags.DEFINE_integer(
-        "min_size",
         0,
-        "Tensors of fewer elements travel in float, >= 0.",
-        lower_bound=0,
-        flag_values=to,
     )
-    flags.DEFINE_list(
+    count("min_size", 0, "Smaller tensors travel in float; elements, >= 0.", 0)
+    words(
         "exempt",
         [],
-        "Patterns of variables that travel in float, such as */bias,logits/*",
-        flag_values=to,
+        "Patterns of variables that travel in float: */bias,logits/*",
     )
-    flags.DEFINE_enum(
-        "exchange",
-        "auto",
-        ["auto", "allreduce"],
-        "The collective.",
-        flag_values=to,
-    )
+    choice("exchange", "auto", ["auto", "allreduce"], "The collective.")
 
     flags.mark_flag_as_required("workdir", flag_values=to)
     flags.register_multi_flags_validator(
@@ -239,10 +155,10 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         "Pass one of --epochs and --steps.",
         flag_values=to,
     )
-    validator("learning_rate", lambda x: 0 < x < math.inf, "must be > 0")
-    validator("lr_decay_rate", lambda x: 0 < x <= 1, "must be in (0, 1]")
-    validator("lr_decay_epochs", lambda x: 0 < x < math.inf, "must be > 0")
-    validator("momentum", lambda x: 0 <= x < 1, "must be in [0, 1)")
+    check("learning_rate", lambda x: 0 < x < math.inf, "must be > 0")
+    check("lr_decay_rate", lambda x: 0 < x <= 1, "must be in (0, 1]")
+    check("lr_decay_epochs", lambda x: 0 < x < math.inf, "must be > 0")
+    check("momentum", lambda x: 0 <= x < 1, "must be in [0, 1)")
 
 
 def read_flags(workdir: str | pathlib.Path) -> flags.FlagValues:
@@ -252,15 +168,9 @@ def read_flags(workdir: str | pathlib.Path) -> flags.FlagValues:
       ValueError: flags.txt holds a flag that train.py does not have.
       OSError: there is no flags.txt.
     """
-    path = pathlib.Path(workdir) / "flags.txt"
-    lines = path.read_text().splitlines()
-    values = flags.FlagValues()
-    define_flags(values)
-    try:
-        values(["train.py", *lines])
-    except flags.Error as error:
-        raise ValueError(f"Cannot read {path}. {error}") from error
-    return values
+    return run.flags_file.read(
+        pathlib.Path(workdir) / "flags.txt", define_flags
+    )
 
 
 def open_dataset(options: flags.FlagValues) -> models.data.ImageClassification:
@@ -322,7 +232,7 @@ def train(options: flags.FlagValues) -> None:
             raise ValueError(
                 f"{dataset.num_test} test images are too few for {size} workers"
             )
-    _use_own_device_and_threads(options.intra_threads)  # before any tensor
+    run.host.share(tg.local_rank(), tg.local_size(), options.intra_threads)
     epochs = options.epochs or -(-options.steps // steps_per_epoch)
     steps = options.steps or epochs * steps_per_epoch
 
@@ -349,7 +259,7 @@ def train(options: flags.FlagValues) -> None:
         first_epoch = checkpoint.restore(checkpoints, model)
     first_step = min(first_epoch * steps_per_epoch, steps)
     if rank == 0:
-        _write_flags(options)
+        run.flags_file.write(workdir / "flags.txt", options, _flag_names())
         _introduce(options, dataset, model, epochs, steps_per_epoch)
     if first_epoch >= epochs:
         if rank == 0:
@@ -448,52 +358,18 @@ def _optimizer(options, steps, steps_per_epoch):
     )
 
 
-def _use_own_device_and_threads(intra_threads: int) -> None:
-    """Shares the host among its workers: a GPU each, or a part of the cores."""
-    gpus = tf.config.list_physical_devices("GPU")
-    cores = len(os.sched_getaffinity(0))
-    try:
-        if gpus:
-            own = gpus[tg.local_rank() % len(gpus)]
-            tf.config.set_visible_devices(own, "GPU")
-            tf.config.experimental.set_memory_growth(own, True)
-        if intra_threads or tg.local_size() > 1:
-            tf.config.threading.set_intra_op_parallelism_threads(
-                intra_threads or max(1, cores // tg.local_size())
-            )
-            tf.config.threading.set_inter_op_parallelism_threads(2)
-    except RuntimeError:
-        logging.warning(
-            "TensorFlow runs already: its threads and devices stay as they are."
-        )
-
-
-def _values(options: flags.FlagValues) -> dict:
-    """Name -> value of train.py's own flags (absl and TFDS define others)."""
+def _flag_names() -> set[str]:
     own = flags.FlagValues()
     define_flags(own)
-    return {name: options[name].value for name in own}
+    return set(own)
 
 
-def _check_same_run(options: flags.FlagValues) -> None:
-    free = set(_FREE_FLAGS)
+def _check_same_run(options) -> None:
+    names = _flag_names() - _FREE_FLAGS
     if options.lr_schedule == "constant":
-        free |= {"epochs", "steps"}  # no schedule stretches with them
-    before, now = (
-        {k: v for k, v in _values(each).items() if k not in free}
-        for each in (read_flags(options.workdir), options)
-    )
-    run.workdir.check_flags(options.workdir, before, now)
-
-
-def _write_flags(options: flags.FlagValues) -> None:
-    lines = [
-        options[name].serialize()
-        for name, value in sorted(_values(options).items())
-        if value is not None
-    ]
-    path = pathlib.Path(options.workdir) / "flags.txt"
-    path.write_text("".join(f"{line}\n" for line in lines if line))
+        names -= {"epochs", "steps"}  # no schedule stretches with them
+    before = read_flags(options.workdir)
+    run.flags_file.check_same(options.workdir, before, options, names)
 
 
 def _introduce(options, dataset, model, epochs, steps_per_epoch) -> None:

@@ -18,8 +18,7 @@ import shutil
 import keras
 from absl import logging
 
-from tf_terngrad import archive
-from tf_terngrad import collectives
+from tf_terngrad import archive, collectives
 
 _COMPLETE = re.compile(r"epoch-(\d{5,})")
 _UNFINISHED = re.compile(r"epoch-\d{5,}\.(writing|deleting)")

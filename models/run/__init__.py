@@ -1,6 +1,6 @@
 """What a training run needs around its model."""
 
-from models.run import optimizers, workdir
+from models.run import flags_file, host, optimizers, workdir
 from models.run.metrics_log import MetricsLog
 from models.run.progress import Progress
 from models.run.stop import StopAtStep
@@ -11,6 +11,8 @@ __all__ = [
     "Progress",
     "StopAtStep",
     "Throughput",
+    "flags_file",
+    "host",
     "optimizers",
     "workdir",
 ]

@@ -65,35 +65,6 @@ def check_space(
         )
 
 
-def check_flags(
-    workdir: str | pathlib.Path,
-    before: dict[str, object],
-    now: dict[str, object],
-) -> None:
-    """Checks that a run goes on with the flags that it began with.
-
-    Args:
-      workdir: for the message.
-      before: name -> value of the flags that say what is computed.
-      now: the same, of this start.
-
-    Raises:
-      ValueError: some differ; the message names them.
-    """
-    differing = [
-        f"--{name}={_flag_text(before.get(name))} there, "
-        f"{_flag_text(value)} here"
-        for name, value in sorted(now.items())
-        if before.get(name) != value
-    ]
-    if differing:
-        raise ValueError(
-            f"Workdir {workdir} holds a run with other flags: "
-            f"{'; '.join(differing)}. Choose another --workdir, or give the "
-            "flags of that run (its flags.txt) to go on with it."
-        )
-
-
 def save_model(model: keras.Model, path: str | pathlib.Path) -> None:
     """Writes the model without its optimizer, whole or not at all.
 
@@ -108,9 +79,3 @@ def save_model(model: keras.Model, path: str | pathlib.Path) -> None:
 
 def _bytes(variable: keras.Variable) -> int:
     return variable.numpy().nbytes
-
-
-def _flag_text(value) -> str:
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return str(value)

@@ -172,9 +172,7 @@ def test_other_number_of_workers(tmp_path, caplog):
         folder / "rank-00000-of-00002.npz"
     )
     other = make_model(seed=9)
-    streams = [
-        v.numpy() for v in other.non_trainable_variables if is_stream(v)
-    ]
+    streams = [v.numpy() for v in other.non_trainable_variables if is_stream(v)]
     with caplog.at_level("WARNING", logger="absl"):
         assert checkpoint.restore(tmp_path, other) == 1
     assert caplog.messages == [

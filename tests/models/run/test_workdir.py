@@ -51,19 +51,6 @@ def test_full_disk(tmp_path, monkeypatch):
         workdir.check_space(tmp_path, model, checkpoints=2)
 
 
-def test_flags_that_differ_are_named():
-    before = {"model": "lenet", "seed": 0, "exempt": ["*/bias", "x"]}
-    workdir.check_flags("runs/a", before, dict(before))
-    message = (
-        "Workdir runs/a holds a run with other flags: --exempt=*/bias,x there, "
-        "x here; --model=lenet there, mlp here. Choose another --workdir, or "
-        "give the flags of that run (its flags.txt) to go on with it."
-    )
-    now = {"model": "mlp", "seed": 0, "exempt": ["x"]}
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        workdir.check_flags("runs/a", before, now)
-
-
 def test_saved_model_has_the_weights_and_no_optimizer(tmp_path):
     model = mlp(input_shape=(5,), hidden=(4,), dropout=0.5)
     model.compile(keras.optimizers.SGD(0.1), "mse")
