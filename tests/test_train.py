@@ -17,6 +17,13 @@ def data_dir(tmp_path_factory):
     return fake_images.prepare(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(autouse=True)
+def forget_models():
+    """Graphs of earlier tests would slow down every import and collection."""
+    yield
+    keras.utils.clear_session()
+
+
 @pytest.fixture
 def start(data_dir, tmp_path):
     """Trains with these flags in the workdir; see `options_of`."""
