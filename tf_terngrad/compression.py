@@ -2,15 +2,28 @@
 
 import abc
 import functools
+import itertools
 
 import tensorflow as tf
+
+_numbers = itertools.count()
 
 
 class Compression(abc.ABC):
     """Averages lists of gradients over workers.
 
     Use `NoCompression`, `FP16` or `TernGrad`.
+
+    Attributes:
+        number: In order of construction: the same on all workers, whatever
+            they trace. It tells the collectives of two tapes apart.
     """
+
+    def __new__(cls, *args, **kwargs):
+        del args, kwargs
+        self = super().__new__(cls)
+        self.number = next(_numbers)
+        return self
 
     @functools.cached_property
     def step(self) -> tf.Variable:

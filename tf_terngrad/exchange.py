@@ -79,15 +79,18 @@ def exchange(
         return list(local[0])
 
     averages = [None] * len(variables)
-    averaged = compression.average(
-        [[tensors[i] for i in positions] for tensors in local],
-        paths=[path(variables[i]) for i in positions],
-        ids=positions,
-        step=now,
-        workers=group,
-        name=name,
-        statistics=statistics,
-    )
+    # Exchanges that count with one variable run one after the other, so that
+    # collectives of one name never meet.
+    with tf.control_dependencies([now]):
+        averaged = compression.average(
+            [[tensors[i] for i in positions] for tensors in local],
+            paths=[path(variables[i]) for i in positions],
+            ids=positions,
+            step=now,
+            workers=group,
+            name=name,
+            statistics=statistics,
+        )
     for i, gradient in zip(positions, averaged, strict=True):
         averages[i] = gradient
     if isinstance(step, tf.Variable | keras.Variable):

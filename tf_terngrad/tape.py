@@ -39,5 +39,5 @@ class DistributedGradientTape:
             sources,
             self._compression,
             process_set=self._process_set,
-            name="tape",
+            name=f"tape{self._compression.number}",
         )

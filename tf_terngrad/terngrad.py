@@ -11,6 +11,9 @@ from tf_terngrad import checks, sparse
 from tf_terngrad.compression import Compression, pick, ring_bits
 from tf_terngrad.float_compression import NoCompression
 
+# Made once: compressions are numbered.
+_FLOAT = NoCompression()
+
 
 @keras.saving.register_keras_serializable(package="tf_terngrad")
 class TernGrad(Compression):
@@ -95,7 +98,7 @@ class TernGrad(Compression):
                 dense.append(i)
         averages = {}
         if floats:
-            averaged = NoCompression().average(
+            averaged = _FLOAT.average(
                 pick(floats, gradients),
                 [paths[i] for i in floats],
                 [ids[i] for i in floats],
