@@ -198,8 +198,16 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             self._accumulators[self._get_variable_index(v)].value
             for v in variables
         ]
-        for accumulator, gradient in zip(accumulators, grads, strict=True):
-            if isinstance(gradient, tf.IndexedSlices):
+        overwritten = [
+            self._overwrite_variable_with_gradient(v) for v in variables
+        ]
+        for i, (accumulator, gradient) in enumerate(
+            zip(accumulators, grads, strict=True)
+        ):
+            if overwritten[i]:
+                if gradient is not None:
+                    variables[i].assign(gradient)
+            elif isinstance(gradient, tf.IndexedSlices):
                 accumulator.scatter_add(gradient)
             elif gradient is not None:
                 accumulator.assign_add(gradient)
@@ -207,8 +215,10 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
         def apply():
             averages = [
-                None if g is None else a / self._accumulation_steps
-                for a, g in zip(accumulators, grads, strict=True)
+                g if g is None or o else a / self._accumulation_steps
+                for a, g, o in zip(
+                    accumulators, grads, overwritten, strict=True
+                )
             ]
             self._exchange_and_apply(averages, variables)
             for accumulator in accumulators:
@@ -280,8 +290,14 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def loss_scale_factor(self):
-        """Of the wrapped optimizer."""
-        return self._of_inner("loss_scale_factor", None)
+        """Of the wrapped optimizer; 1 where that has none.
+
+        Not None: Keras would not call the setter with what is there already.
+        """
+        if not self._is_complete():
+            return None
+        factor = self.inner_optimizer.loss_scale_factor
+        return 1.0 if factor is None else factor
 
     @loss_scale_factor.setter
     def loss_scale_factor(self, value):
