@@ -36,7 +36,7 @@ def test_constant_input(kind, expected, in_graph):
         return _call(kind, workers, tf.constant([3.0]), f"const.{kind}")
 
     if in_graph:
-        call = tf.function(call)
+        call = tf.function(call, autograph=False)
     for _ in range(2):
         np.testing.assert_array_equal(call(), expected)
 
@@ -45,7 +45,7 @@ def test_constant_input_on_one_worker_only():
     workers = collectives.Workers()
     variable = tf.Variable([2.0])
 
-    @tf.function
+    @tf.function(autograph=False)
     def call():
         x = tf.constant([2.0]) if RANK == 0 else variable.read_value()
         return workers.sum(x, "one.constant")
@@ -62,9 +62,11 @@ def test_names_do_not_depend_on_traces_or_scopes():
 
     if RANK == 0:
         # Traced, never run.
-        tf.function(call).get_concrete_function(tf.TensorSpec([1]))
+        tf.function(call, autograph=False).get_concrete_function(
+            tf.TensorSpec([1])
+        )
 
-    @tf.function
+    @tf.function(autograph=False)
     def outer(x):
         with tf.name_scope(f"scope{RANK}"):
             return call(x)
