@@ -161,10 +161,13 @@ class Workers:
             ignore_name_scope=True,
         )
         self._results.append(totals[0])
-        return list(totals)
+        return [
+            tf.reshape(total, tf.shape(tensor))
+            for total, tensor in zip(totals, tensors, strict=True)
+        ]
 
     def gather(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
-        """All workers' tensors, concatenated along the first axis."""
+        """All workers' vectors, one after the other."""
         if self.size == 1:
             return tensor
         gathered = self._hvd.allgather(
@@ -174,7 +177,7 @@ class Workers:
             ignore_name_scope=True,
         )
         self._results.append(gathered)
-        return gathered
+        return tf.reshape(gathered, [-1])
 
     def zero(self) -> tf.Tensor:
         """int64 scalar 0, known only when all collectives so far are done."""
@@ -200,9 +203,23 @@ class Workers:
             ignore_name_scope=True,
         )
         self._results.append(total)
-        return total
+        return tf.reshape(total, tf.shape(tensor))
 
 
 def _unfoldable(tensor: tf.Tensor) -> tf.Tensor:
-    """The tensor, such that TensorFlow never takes it for a constant."""
-    return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tensor.shape)
+    """The tensor as `[size, 1]`, never taken for a constant by TensorFlow.
+
+    It folds every identity of a constant, PlaceholderWithDefault too. Here the
+    shape comes from an operation with state, and both dimensions are unknown:
+    one alone TensorFlow would infer from the other.
+    """
+    if tf.executing_eagerly():
+        return tf.reshape(tensor, [-1, 1])
+    zero = tf.raw_ops.RandomUniformInt(
+        shape=tf.constant([2]),
+        minval=tf.constant(0, tf.int64),
+        maxval=tf.constant(1, tf.int64),
+        seed=1,
+        seed2=1,
+    )
+    return tf.reshape(tensor, [tf.size(tensor, tf.int64), 1] + zero)

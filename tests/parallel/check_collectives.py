@@ -41,16 +41,24 @@ def test_constant_input(kind, expected, in_graph):
         np.testing.assert_array_equal(call(), expected)
 
 
-def test_constant_input_on_one_worker_only():
+@pytest.mark.parametrize("kind", ["max", "sum", "sum_all", "gather"])
+@pytest.mark.parametrize("shape", [(1,), ()])
+def test_constant_input_on_one_worker_only(kind, shape):
+    # Folded, worker 0 would take part once and the others three times.
+    if kind == "gather" and not shape:
+        pytest.skip("gathers vectors")
     workers = collectives.Workers()
-    variable = tf.Variable([2.0])
+    variable = tf.Variable(tf.fill(shape, 2.0))
 
     @tf.function(autograph=False)
     def call():
-        x = tf.constant([2.0]) if RANK == 0 else variable.read_value()
-        return workers.sum(x, "one.constant")
+        x = tf.fill(shape, 2.0) if RANK == 0 else variable.read_value()
+        return _call(kind, workers, x, f"one.{kind}.{len(shape)}") * 1.0
 
-    np.testing.assert_array_equal(call(), [2.0 * SIZE])
+    expected = {"max": 2.0, "gather": [2.0] * SIZE}.get(kind, 2.0 * SIZE)
+    for _ in range(3):
+        np.testing.assert_array_equal(call(), expected)
+    assert call().shape == ((SIZE,) if kind == "gather" else shape)
 
 
 def test_names_do_not_depend_on_traces_or_scopes():

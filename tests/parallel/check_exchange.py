@@ -177,17 +177,25 @@ def test_unused_results_do_not_stop_the_others(in_graph, compression):
 
 @pytest.mark.parametrize("compression", COMPRESSIONS[:5:2], ids=str)
 def test_constant_gradients_under_tf_function(compression):
-    variables = _variables([(10,), (3, 3)])
+    variables = _variables([(10,), (3, 3), ()])
+    scale = tf.Variable(1.0)
 
     def exchange():
-        return tg.exchange(
-            [tf.fill([10], 2.0), tf.fill([3, 3], -1.0)], variables, compression
-        )
+        # Constant on worker 0 only: folded there, its collectives would run
+        # once, those of the others each time.
+        factor = 1.0 if RANK == 0 else scale.read_value()
+        gradients = [
+            tf.fill([10], 2.0) * factor,
+            tf.fill([3, 3], -1.0) * factor,
+            tf.constant(0.5) * factor,
+        ]
+        return tg.exchange(gradients, variables, compression)
 
-    graph = tf.function(exchange)()
-    for of_graph, of_eager in zip(graph, exchange(), strict=True):
-        np.testing.assert_array_equal(of_graph, of_eager)
-    np.testing.assert_allclose(graph[0], np.full(10, 2.0))
+    graph = tf.function(exchange)
+    for _ in range(3):
+        for of_graph, of_eager in zip(graph(), exchange(), strict=True):
+            np.testing.assert_array_equal(of_graph, of_eager)
+    np.testing.assert_allclose(graph()[0], np.full(10, 2.0))
 
 
 # Worker -> rows; 3 is twice on worker 0, worker 1 has none, worker 2 others.
