@@ -11,7 +11,14 @@ from tf_terngrad.exchange import path
 
 # Of an optimizer's configuration: names may be numbered, the others are
 # compared on their own.
-_ELSEWHERE = {"name", "inner_optimizer", "optimizer", "compression"}
+_ELSEWHERE = {
+    "name",
+    "inner_optimizer",
+    "optimizer",
+    "compression",
+    "groups",
+    "gradient_accumulation_steps",
+}
 
 
 def check_agreement(facts: dict) -> None:

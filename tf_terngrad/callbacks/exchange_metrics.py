@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tf_terngrad import collectives
+from tf_terngrad.optimizer import DistributedOptimizer
 
 
 class ExchangeMetrics(keras.callbacks.Callback):
@@ -17,7 +18,22 @@ class ExchangeMetrics(keras.callbacks.Callback):
 
     The last two are averages over all workers, and there only where something
     was ternarized.
+
+    Raises:
+        TypeError: When training begins, if the model's optimizer is no
+            DistributedOptimizer.
     """
+
+    def on_train_begin(self, logs=None):
+        """Checks the optimizer; builds it if need be."""
+        optimizer = self.model.optimizer
+        if not isinstance(optimizer, DistributedOptimizer):
+            raise TypeError(
+                "ExchangeMetrics expects a model compiled with "
+                f"tg.DistributedOptimizer. Received: optimizer={optimizer!r}"
+            )
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts counting."""

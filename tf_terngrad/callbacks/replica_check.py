@@ -5,7 +5,7 @@ import hashlib
 import keras
 import numpy as np
 
-from tf_terngrad import collectives
+from tf_terngrad import checks, collectives
 from tf_terngrad.exchange import path
 
 
@@ -25,6 +25,7 @@ class ReplicaCheck(keras.callbacks.Callback):
 
     def __init__(self, every_n_epochs: int = 1):
         super().__init__()
+        checks.integer("every_n_epochs", every_n_epochs, 1)
         self.every_n_epochs = every_n_epochs
 
     def on_train_begin(self, logs=None):
