@@ -1,10 +1,11 @@
 """The ternary ops in plain TensorFlow: same signatures, same statistics.
 
-Payload layout, scalers and decoded values are those of the C++ ops to the
-bit; the random bits are TensorFlow's own, not Philox by element, so the
-encoded signs differ.
+Payload layout and decoded values are those of the C++ ops to the bit. Sigma is
+summed in another order, and the random bits are TensorFlow's own, not Philox by
+element, so the encoded signs differ.
 """
 
+import numpy as np
 import tensorflow as tf
 
 # As in custom_ops/core/ternary.
@@ -15,6 +16,7 @@ _SMALLEST_SCALER = 2.0**-100
 
 def ternary_scalers(gradients, clip_factor, bucket_size, Tscaler):  # noqa: N803
     """See custom_ops.ternary_scalers."""
+    clip_factor = float(np.float32(clip_factor))  # an attribute of the op
     scalers = []
     for gradient in gradients:
         flat = tf.cast(tf.reshape(gradient, [-1]), tf.float64)

@@ -14,9 +14,9 @@ def choice(name: str, value, choices) -> None:
 
 
 def integer(name: str, value, least: int) -> None:
-    """Raises ValueError unless value is an integer >= least."""
+    """Raises ValueError unless value is an int64 >= least."""
     is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not is_int or value < least:
+    if not is_int or not least <= value < 2**63:
         raise ValueError(
             f"Invalid value for argument {name}. Expected an integer >= "
             f"{least}. Received: {name}={value!r}"

@@ -46,8 +46,9 @@ def exchange(
         List of averaged gradients, None where the gradient is None.
 
     Raises:
-        ValueError: Numbers of gradients and variables differ, or a gradient
-            is None on some local workers only.
+        ValueError: Numbers of gradients and variables differ, a gradient is
+            None on some local workers only, or a pattern of the compression
+            matches no variable.
     """
     group = collectives.Workers(process_set)
     if step is None:
@@ -68,6 +69,8 @@ def exchange(
                 f"of {len(variables)} variables. Received: {len(tensors)} "
                 "gradients"
             )
+    paths = [path(v) for v in variables]
+    compression.check(paths)
     positions = [i for i, g in enumerate(local[0]) if g is not None]
     for tensors in local:
         if positions != [i for i, g in enumerate(tensors) if g is not None]:
@@ -84,7 +87,7 @@ def exchange(
     with tf.control_dependencies([now]):
         averaged = compression.average(
             [[tensors[i] for i in positions] for tensors in local],
-            paths=[path(variables[i]) for i in positions],
+            paths=[paths[i] for i in positions],
             ids=positions,
             step=now,
             workers=group,

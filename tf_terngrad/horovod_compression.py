@@ -23,7 +23,9 @@ class HorovodTernGrad:
 
     Each tensor takes two collectives (its scaler, its payload):
     `tg.DistributedOptimizer` and `tg.DistributedGradientTape` take two for all
-    tensors together. With one worker Horovod does not call a compressor.
+    tensors together. IndexedSlices do not pass through a compressor: Horovod
+    returns their **sum**; pass sparse_as_dense=True to its tape to average
+    them as well. With one worker Horovod does not call a compressor.
 
     Args:
         config: `TernGrad`; `min_size`, `exempt` are not supported: Horovod

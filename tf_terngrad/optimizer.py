@@ -140,6 +140,12 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self.inner_optimizer.build(var_list)
         self.built = True
 
+    def apply_gradients(self, grads_and_vars):
+        """As `apply`, for pairs; returns the number of applied steps."""
+        grads, variables = zip(*grads_and_vars, strict=True)
+        self.apply(grads, variables)
+        return self.iterations
+
     @tf.autograph.experimental.do_not_convert
     def apply(self, grads, trainable_variables=None):
         """Exchanges `grads` and applies the averages."""

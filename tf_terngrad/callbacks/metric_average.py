@@ -28,9 +28,9 @@ class MetricAverage(keras.callbacks.Callback):
             return
         keys = sorted(logs)
         weights = [
-            float(self.validation_examples or 1)
-            if key.startswith("val_")
-            else 1.0
+            1.0
+            if self.validation_examples is None or not key.startswith("val_")
+            else float(self.validation_examples)
             for key in keys
         ]
         weights = tf.constant(weights, tf.float64)
