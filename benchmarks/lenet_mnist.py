@@ -18,7 +18,7 @@ import tempfile
 
 from absl import app, flags
 
-_RECIPES = {"float": "lenet_mnist_float", "ternary": "lenet_mnist_terngrad"}
+_RECIPES = {"ternary": "lenet_mnist_terngrad", "float": "lenet_mnist_float"}
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for logs.", required=True)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
