@@ -4,13 +4,12 @@
 
 Trains both recipes with each seed on two workers of this machine, one run
 after the other, through the same command as `make train`. Writes each run's
-output and metrics.jsonl, and table.md. Started again, it goes on with the runs
+output and table.md. Started again, it goes on with the runs
 that are missing.
 """
 
-import json
 import pathlib
-import shutil
+import re
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,13 @@ from absl import app, flags
 
 _RECIPES = {"ternary": "lenet_mnist_terngrad", "float": "lenet_mnist_float"}
 
+# The line that train.py prints after the last epoch.
+_LAST_EPOCH = re.compile(
+    r"epoch (\d+)/\1 .* val_accuracy (?P<accuracy>[\d.]+)"
+    r" +(?P<speed>[\d,]+) images/s +(?P<bits>[\d.]+) bits/element"
+    r"( +(?P<zeros>[\d.]+)% zeros)?"
+)
+
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for logs.", required=True)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 _WORKERS = flags.DEFINE_integer("workers", 2, "Workers, >= 1.", lower_bound=1)
@@ -27,36 +33,34 @@ _FLAGS = flags.DEFINE_list("flags", [], "More flags for train.py.")
 
 
 def _train(recipe, seed, output):
-    """One run, unless its metrics.jsonl is there already; its summary."""
-    name = f"{recipe}_seed{seed}"
-    done = output / f"{name}.jsonl"
-    if done.exists():
-        return _summary(done)
-    with tempfile.TemporaryDirectory() as workdir:
-        command = [
-            str(pathlib.Path(sys.executable).with_name("horovodrun")),
-            "--gloo",
-            *("-np", str(_WORKERS.value)),
-            *("-H", f"localhost:{_WORKERS.value}"),
-            sys.executable,
-            "train.py",
-            f"--flagfile=models/recipes/{recipe}.flags",
-            f"--workdir={workdir}",
-            f"--seed={seed}",
-            *_FLAGS.value,
-        ]
-        with open(output / f"{name}.log", "w") as log:
+    """One run, unless its log is there already; what its last epoch says."""
+    log = output / f"{recipe}_seed{seed}.log"
+    if not log.exists() or _summary(log) is None:
+        with tempfile.TemporaryDirectory() as workdir, open(log, "w") as file:
+            command = [
+                str(pathlib.Path(sys.executable).with_name("horovodrun")),
+                "--gloo",
+                *("-np", str(_WORKERS.value)),
+                *("-H", f"localhost:{_WORKERS.value}"),
+                sys.executable,
+                "train.py",
+                f"--flagfile=models/recipes/{recipe}.flags",
+                f"--workdir={workdir}",
+                f"--seed={seed}",
+                *_FLAGS.value,
+            ]
             subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, check=True
+                command, stdout=file, stderr=subprocess.STDOUT, check=True
             )
-        shutil.copy(pathlib.Path(workdir) / "metrics.jsonl", done)
-    return _summary(done)
+    return _summary(log)
 
 
-def _summary(metrics):
-    """(last epoch's metrics, seconds of all epochs with their tests)."""
-    epochs = [json.loads(line) for line in metrics.open()]
-    return epochs[-1], sum(epoch["seconds"] for epoch in epochs)
+def _summary(log):
+    """The fields of the last epoch's line; None if the run is unfinished."""
+    found = [
+        match.groupdict() for match in _LAST_EPOCH.finditer(log.read_text())
+    ]
+    return found[-1] if found else None
 
 
 def main(argv):
@@ -68,28 +72,23 @@ def main(argv):
     rows = []
     for seed in _SEEDS.value:
         for gradients, recipe in _RECIPES.items():
-            last, seconds = _train(recipe, seed, output)
-            rows.append((gradients, seed, last, seconds))
-            print(
-                f"{gradients} seed {seed}: {100 * last['val_accuracy']:.2f} %",
-                flush=True,
-            )
+            last = _train(recipe, seed, output)
+            rows.append((gradients, seed, last))
+            print(f"{gradients} seed {seed}: {last['accuracy']}", flush=True)
     lines = [
-        "| gradients | seed | test accuracy % | training s | bits an element "
-        "| zeros |",
+        "| gradients | seed | test accuracy % | images/s | bits an element "
+        "| zeros % |",
         "|---|---|---|---|---|---|",
     ]
-    for gradients, seed, last, seconds in rows:
-        zeros = last.get("zero_fraction")
+    for gradients, seed, last in rows:
         lines.append(
-            f"| {gradients} | {seed} | {100 * last['val_accuracy']:.2f} "
-            f"| {seconds:.0f} | {last['bits_per_element']:.2f} "
-            f"| {'' if zeros is None else f'{zeros:.3f}'} |"
+            f"| {gradients} | {seed} | {100 * float(last['accuracy']):.2f} "
+            f"| {last['speed']} | {last['bits']} | {last['zeros'] or ''} |"
         )
     mean = {
         name: statistics.mean(
-            100 * last["val_accuracy"]
-            for gradients, _, last, _ in rows
+            100 * float(last["accuracy"])
+            for gradients, _, last in rows
             if gradients == name
         )
         for name in _RECIPES
