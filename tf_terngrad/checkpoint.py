@@ -18,7 +18,7 @@ import shutil
 import keras
 from absl import logging
 
-from tf_terngrad import archive, collectives
+from tf_terngrad import archive, checks, collectives
 
 _COMPLETE = re.compile(r"epoch-(\d{5,})")
 _UNFINISHED = re.compile(r"epoch-\d{5,}\.(writing|deleting)")
@@ -39,11 +39,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, directory, keep: int = 2, extra: dict | None = None):
         super().__init__()
-        if not isinstance(keep, int) or keep < 1:
-            raise ValueError(
-                "Invalid value for argument keep. Expected an integer >= 1. "
-                f"Received: keep={keep!r}"
-            )
+        checks.integer("keep", keep, 1)
         self.directory = directory
         self.keep = keep
         self.extra = extra

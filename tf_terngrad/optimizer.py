@@ -1,5 +1,6 @@
 """A Keras optimizer that exchanges gradients before it applies them."""
 
+import itertools
 import math
 
 import keras
@@ -12,6 +13,7 @@ from tf_terngrad.compression import Compression
 from tf_terngrad.exchange import components, exchange, path
 from tf_terngrad.statistics import ExchangeStatistics
 
+_numbers = itertools.count()
 _XLA_MESSAGE = (
     "DistributedOptimizer cannot run under XLA. Pass jit_compile=False to "
     "model.compile (Keras' default, jit_compile='auto', turns XLA on where "
@@ -90,7 +92,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self.process_set = process_set
         # Numbered at construction: the same on all workers, whatever they
         # trace.
-        self._exchange_name = f"optimizer{_next_number()}"
+        self._exchange_name = f"optimizer{next(_numbers)}"
         self.statistics = None
         self._accumulators = []
         moved = _take_accumulation(optimizer)
@@ -350,15 +352,6 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                 config[key], custom_objects=custom_objects
             )
         return cls(**config)
-
-
-_number = 0
-
-
-def _next_number() -> int:
-    global _number
-    _number += 1
-    return _number - 1
 
 
 def _take_accumulation(optimizer):
