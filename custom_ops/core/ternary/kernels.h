@@ -61,6 +61,17 @@ struct Kernels {
 
   // out[i] = sums[i] * ratio, rounded once.
   void (*scale_f32)(const float* sums, int64_t count, float ratio, float* out);
+
+  // The trit format: groups of 160 elements in 32 bytes. Byte j of group g is
+  // the sum over k = 0..4 of 3^k * (1 + plus - minus) of element
+  // 160 * g + 32 * k + j.
+  void (*pack_trits)(const uint16_t* plus, const uint16_t* minus,
+                     int64_t groups, uint8_t* bytes);
+  // Adds the trits of the bytes to the sums of their elements.
+  void (*add_trits)(const uint8_t* bytes, int64_t groups, uint8_t* sums);
+  // out[i] = (sums[i] - offset) * ratio, rounded once.
+  void (*scale_u8)(const uint8_t* sums, int64_t count, int32_t offset,
+                   float ratio, float* out);
 };
 
 extern const Kernels kScalarKernels;

@@ -169,6 +169,9 @@ const Kernels kAvx2Kernels = {
     TernarizeAvx2,
     Ternarize<double>,
     Scale,
+    PackTrits,
+    AddTrits,
+    ScaleU8,
 };
 
 }  // namespace ternary

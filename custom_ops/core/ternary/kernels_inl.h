@@ -126,6 +126,51 @@ inline void Scale(const float* sums, int64_t count, float ratio, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
 }
 
+// Elements of a group of the trit format, and its bytes.
+constexpr int kGroupParts = 5;
+constexpr int kGroupBytes = 32;
+
+inline void PackTrits(const uint16_t* plus, const uint16_t* minus,
+                      int64_t groups, uint8_t* bytes) {
+  for (int64_t g = 0; g < groups; ++g) {
+    uint32_t plus_bits[kGroupParts];
+    uint32_t minus_bits[kGroupParts];
+    std::memcpy(plus_bits, plus + 10 * g, sizeof(plus_bits));
+    std::memcpy(minus_bits, minus + 10 * g, sizeof(minus_bits));
+    for (int j = 0; j < kGroupBytes; ++j) {
+      uint32_t code = 0;
+      for (int k = kGroupParts - 1; k >= 0; --k) {
+        code = 3 * code + 1 + ((plus_bits[k] >> j) & 1) -
+               ((minus_bits[k] >> j) & 1);
+      }
+      bytes[kGroupBytes * g + j] = static_cast<uint8_t>(code);
+    }
+  }
+}
+
+inline void AddTrits(const uint8_t* bytes, int64_t groups, uint8_t* sums) {
+  for (int64_t g = 0; g < groups; ++g) {
+    const uint8_t* in = bytes + kGroupBytes * g;
+    uint8_t* out = sums + kGroupBytes * kGroupParts * g;
+    for (int j = 0; j < kGroupBytes; ++j) {
+      uint16_t rest = in[j];
+      for (int k = 0; k < kGroupParts; ++k) {
+        // A third, exact below 2^8.
+        const uint16_t third = static_cast<uint16_t>(rest * 171u) >> 9;
+        out[kGroupBytes * k + j] += static_cast<uint8_t>(rest - 3 * third);
+        rest = third;
+      }
+    }
+  }
+}
+
+inline void ScaleU8(const uint8_t* sums, int64_t count, int32_t offset,
+                    float ratio, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = static_cast<float>(sums[i] - offset) * ratio;
+  }
+}
+
 }  // namespace
 }  // namespace ternary
 

@@ -14,6 +14,9 @@ const Kernels kScalarKernels = {
     Ternarize<float>,
     Ternarize<double>,
     Scale,
+    PackTrits,
+    AddTrits,
+    ScaleU8,
 };
 
 }  // namespace ternary
