@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from models.checks import check_images
 from models.seeds import layer_seeds
 
 
@@ -34,12 +35,7 @@ def lenet(
       Proc. IEEE 1998; with the 20 and 50 filters and 500 hidden units of
       TernGrad (Wen et al., NeurIPS 2017), section 5.1.
     """
-    if len(input_shape) != 3 or min(input_shape[:2]) < 16:
-        raise ValueError(
-            "Invalid value for argument input_shape. Expected (height, width, "
-            "channels) of at least 16 x 16. "
-            f"Received: input_shape={tuple(input_shape)}"
-        )
+    check_images(input_shape, at_least=16)
     seeds = iter(layer_seeds(seed, 4))
 
     def glorot():

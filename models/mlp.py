@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
+from models.checks import check_dropout
 from models.seeds import layer_seeds
 
 
@@ -32,11 +33,7 @@ def mlp(
     Raises:
       ValueError: `dropout` is outside [0, 1).
     """
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(
-            "Invalid value for argument dropout. Expected a rate in [0, 1). "
-            f"Received: dropout={dropout}"
-        )
+    check_dropout(dropout)
     seeds = iter(layer_seeds(seed, len(hidden) + 1))
 
     def glorot():

@@ -7,12 +7,25 @@ from collections.abc import Callable
 
 import keras
 
-from models import lenet, mlp
+from models import (
+    alexnet,
+    convnet,
+    googlenet,
+    lenet,
+    mlp,
+    resnet50,
+    vgg_a,
+)
 
 # One line per model: its name and the function that builds it.
 _BUILDERS: dict[str, Callable[..., keras.Model]] = {
+    "alexnet": alexnet.alexnet,
+    "convnet": convnet.convnet,
+    "googlenet": googlenet.googlenet,
     "lenet": lenet.lenet,
     "mlp": mlp.mlp,
+    "resnet50": resnet50.resnet50,
+    "vgg_a": vgg_a.vgg_a,
 }
 
 

@@ -269,7 +269,8 @@ def test_dropout_of_a_model_without(start):
     [
         (
             "--model=lenett",
-            "flag --model=lenett: value should be one of <lenet|mlp>",
+            "flag --model=lenett: value should be one of "
+            "<alexnet|convnet|googlenet|lenet|mlp|resnet50|vgg_a>",
         ),
         (
             "--optimizer=sdg",

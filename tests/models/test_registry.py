@@ -4,35 +4,56 @@ import keras
 import pytest
 
 import models
+from tests.models.outline import outline
+
+NAMES = ["alexnet", "convnet", "googlenet", "lenet", "mlp", "resnet50", "vgg_a"]
+
+# Where the weights are made: small images make the dense layers small.
+SMALL = {"alexnet": 57, "googlenet": 32, "resnet50": 32, "vgg_a": 32}
 
 
 def test_names():
-    assert models.names() == ["lenet", "mlp"]
+    assert models.names() == NAMES
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_model_is_functional_and_built(name):
-    model = models.build(name, input_shape=(16, 18, 3), num_classes=7)
+    model = outline(
+        models.build, name=name, input_shape=(64, 66, 3), num_classes=7
+    )
     assert isinstance(model, keras.Model)
     assert model.name == name
-    assert model.input_shape == (None, 16, 18, 3)
+    assert model.input_shape == (None, 64, 66, 3)
     assert model.output_shape == (None, 7)
+    assert model.layers[-1].name == "logits"
+    assert model.layers[-1].activation is keras.activations.linear
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_seed_determines_the_weights(name):
-    def first_and_last(seed):
-        weights = models.build(name, seed=seed).get_weights()
-        return weights[0].tobytes() + weights[-2].tobytes()
+    def kernels(seed):
+        size = SMALL.get(name, 28)
+        model = models.build(
+            name, input_shape=(size, size, 3), num_classes=7, seed=seed
+        )
+        return [v.numpy() for v in model.trainable_variables if v.ndim > 1]
 
-    assert first_and_last(3) == first_and_last(3)
-    assert first_and_last(3) != first_and_last(4)
-    assert first_and_last(None) != first_and_last(None)
+    first, again, other = kernels(3), kernels(3), kernels(4)
+    assert [x.tobytes() for x in first] == [x.tobytes() for x in again]
+    # Every kernel has its own numbers, and the seed changes every one.
+    ends = {x.ravel()[:4].tobytes() for x in [*first, *other]}
+    assert len(ends) == len(first) + len(other)
+
+
+def test_without_a_seed_weights_differ():
+    first, second = (models.build("lenet").get_weights() for _ in range(2))
+    assert (first[0] != second[0]).any()
 
 
 def test_unknown_name():
+    known = ", ".join(map(repr, NAMES))
     message = (
-        "Invalid value for argument name. Expected one of {'lenet', 'mlp'}. "
+        f"Invalid value for argument name. Expected one of {{{known}}}. "
         "Received: name='lenett'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
