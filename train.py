@@ -4,8 +4,8 @@
     horovodrun -np 2 python train.py --flagfile=...
 
 Writes --workdir: flags.txt, metrics.jsonl, logs/ (TensorBoard), checkpoints/,
-model.keras. The same command goes on where it was stopped. `eval.py --workdir`
-tests the model.
+model.keras, and with --diagnostics_every diagnostics/. The same command goes
+on where it was stopped. `eval.py --workdir` tests the model.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tf_terngrad import checkpoint
 # Flags that a run may change when it goes on; the others say what it computes.
 _FREE_FLAGS = {
     "data_dir",
+    "diagnostics_every",
     "eval_batch_size",
     "intra_threads",
     "keep_checkpoints",
@@ -67,6 +68,13 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         "intra_threads",
         0,
         "Threads of an op, >= 1. 0: the host's cores / its workers.",
+        0,
+    )
+    count(
+        "diagnostics_every",
+        0,
+        "Steps between records of gradients before and after ternarizing; "
+        "see python -m tf_terngrad.diagnostics. 0: none.",
         0,
     )
 
@@ -297,6 +305,16 @@ def train(options: flags.FlagValues) -> None:
                 steps=steps,
             ),
         ]
+    if rank == 0 and options.diagnostics_every:
+        callbacks.append(
+            tg.callbacks.GradientDiagnostics(
+                workdir / "diagnostics",
+                dataset.train(options.batch_size, rank, size, options.seed),
+                every=options.diagnostics_every,
+                log_dir=workdir / "logs" / "diagnostics",
+                first_step=first_step,
+            )
+        )
     callbacks.append(
         checkpoint.Checkpoint(checkpoints, keep=options.keep_checkpoints)
     )

@@ -3,6 +3,7 @@
 from tf_terngrad.callbacks.average_statistics import AverageStatistics
 from tf_terngrad.callbacks.broadcast_variables import BroadcastVariables
 from tf_terngrad.callbacks.exchange_metrics import ExchangeMetrics
+from tf_terngrad.callbacks.gradient_diagnostics import GradientDiagnostics
 from tf_terngrad.callbacks.metric_average import MetricAverage
 from tf_terngrad.callbacks.replica_check import ReplicaCheck
 
@@ -10,6 +11,7 @@ __all__ = [
     "AverageStatistics",
     "BroadcastVariables",
     "ExchangeMetrics",
+    "GradientDiagnostics",
     "MetricAverage",
     "ReplicaCheck",
 ]
