@@ -2,19 +2,27 @@
 
 from custom_ops.library import describe, status
 from custom_ops.ternary import (
+    GROUP,
+    GROUP_BYTES,
     digits_per_word,
+    num_groups,
     num_words,
     ternary_decode,
     ternary_encode,
     ternary_scalers,
+    ternary_sum_trits,
 )
 
 __all__ = [
+    "GROUP",
+    "GROUP_BYTES",
     "describe",
     "digits_per_word",
+    "num_groups",
     "num_words",
     "status",
     "ternary_decode",
     "ternary_encode",
     "ternary_scalers",
+    "ternary_sum_trits",
 ]

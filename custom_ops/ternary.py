@@ -8,6 +8,19 @@ Three steps, in this order, make an exchange:
     total = <sum of payload over workers>
     averages = ternary_decode(total, scalers, shapes, dtypes, ...)
 
+Or with trits, five to a byte, which are gathered instead of added:
+
+    payload, _, _ = ternary_encode(..., trits=True)
+    parts = <payloads of all workers, one after the other>
+    averages = ternary_decode(parts, ..., layout="gathered")
+
+Or each worker adds the trits of its shard of the payload:
+
+    parts = <my shard of the payloads of all workers, one after the other>
+    sums = ternary_sum_trits(parts, num_workers)
+    words = <sums of all workers, one after the other>
+    averages = ternary_decode(words, ..., layout="sum_of_trits")
+
 Reference: Wen et al., "TernGrad: Ternary Gradients to Reduce Communication in
 Distributed Deep Learning", NIPS 2017.
 """
@@ -60,11 +73,13 @@ def ternary_encode(
     num_workers: int,
     rank: int,
     seed: int,
+    trits: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Ternarizes gradients and packs them into one payload.
 
     An element becomes sign(g) with probability min(|g|, clip level) / scaler,
-    else 0; the digit sign + 1 is written in base 2 * num_workers + 1.
+    else 0; the digit sign + 1 is written in base 2 * num_workers + 1, or in
+    base 3 with `trits`.
 
     Args:
         gradients: As for `ternary_scalers`.
@@ -77,9 +92,12 @@ def ternary_encode(
         num_workers: Payloads that will be added, this one included.
         rank: Of this worker, in [0, 2^24).
         seed: int64.
+        trits: Five digits of base 3 in a byte, instead of as many of base
+            2 * num_workers + 1 as an int64 holds.
 
     Returns:
-        payload: int64 `[words + 1]`; payloads are added with a plain sum.
+        payload: int64 `[words + 1]`; payloads are added with a plain sum. With
+            `trits` uint8 `[32 * groups]`, a group holding 160 elements.
         num_nonzero: int64 `[gradients]`, elements sent as -1 or +1.
         num_clipped: int64 `[gradients]`, elements above their clip level.
     """
@@ -94,11 +112,29 @@ def ternary_encode(
         num_workers=num_workers,
         rank=rank,
         seed=seed,
+        Tpayload=tf.uint8 if trits else tf.int64,
     )
     ops = library.ops()
     if ops is None:
         return ternary_fallback.ternary_encode(**arguments)
     return tuple(ops.tern_grad_ssl_ternary_encode(**arguments))
+
+
+def ternary_sum_trits(parts: tf.Tensor, num_workers: int) -> tf.Tensor:
+    """Adds trits of all workers into digits of base 2 * num_workers + 1.
+
+    Args:
+        parts: uint8 `[num_workers * bytes]`, whole groups of 32 bytes, one
+            worker's after the other's.
+        num_workers: N.
+
+    Returns:
+        int64 `[words]`: digits of the sums, 160 a group, without gaps.
+    """
+    ops = library.ops()
+    if ops is None:
+        return ternary_fallback.ternary_sum_trits(parts, num_workers)
+    return ops.tern_grad_ssl_ternary_sum_trits(parts, num_workers=num_workers)
 
 
 def ternary_decode(
@@ -109,16 +145,21 @@ def ternary_decode(
     *,
     bucket_size: int,
     num_workers: int,
+    layout: str = "sum",
 ) -> list[tf.Tensor]:
     """The averaged gradients `sum of signs * (scaler / num_workers)`.
 
     Args:
-        payload: int64 `[words + 1]`, the sum over all workers.
+        payload: int64 `[words + 1]`, the sum over all workers; or as `layout`
+            says.
         scalers: `[buckets]`, shared by all workers.
         shapes: int64 `[rank]` tensors, one a gradient.
         dtypes: One a gradient.
         bucket_size: As for `ternary_scalers`.
         num_workers: Number of payloads added.
+        layout: "sum"; "gathered": the payloads of trits, one after the other;
+            "sum_of_trits": what `ternary_sum_trits` makes of them, in the order
+            of the elements.
 
     Returns:
         One tensor a gradient, the same bits on every worker. NaN where the
@@ -126,7 +167,8 @@ def ternary_decode(
 
     Raises:
         tf.errors.InvalidArgumentError: The guard word is not num_workers: the
-            payload is no plain sum over that many workers.
+            payload is no plain sum over that many workers. Or its length
+            is not that of num_workers payloads.
     """
     arguments = dict(
         payload=payload,
@@ -135,6 +177,7 @@ def ternary_decode(
         T=dtypes,
         bucket_size=bucket_size,
         num_workers=num_workers,
+        layout=layout,
     )
     ops = library.ops()
     if ops is None:
@@ -165,3 +208,13 @@ def digits_per_word(num_workers: int) -> int:
 def num_words(size: int, num_workers: int) -> int:
     """int64 words of one gradient of `size` elements (without the guard)."""
     return -(-size // digits_per_word(num_workers))
+
+
+# Elements and bytes of a group of trits.
+GROUP = 160
+GROUP_BYTES = 32
+
+
+def num_groups(size: int) -> int:
+    """Groups of trits of one gradient of `size` elements."""
+    return -(-size // GROUP)

@@ -12,6 +12,8 @@ import tensorflow as tf
 _MIN_CLIPPED_SIZE = 32
 _SMALLEST_SPREAD = 2.0**-20
 _SMALLEST_SCALER = 2.0**-100
+_GROUP = 160
+_GROUP_BYTES = 32
 
 
 def ternary_scalers(gradients, clip_factor, bucket_size, Tscaler):  # noqa: N803
@@ -44,9 +46,9 @@ def ternary_encode(
     num_workers,
     rank,
     seed,
+    Tpayload,  # noqa: N803
 ):
     """See custom_ops.ternary_encode."""
-    digits, powers = _powers(num_workers)
     words, num_nonzero, num_clipped = [], [], []
     first = 0
     for gradient, tensor_id in zip(gradients, tensor_ids, strict=True):
@@ -73,42 +75,68 @@ def ternary_encode(
         digit = tf.where(
             fires, tf.cast(tf.sign(flat), tf.int64) + 1, tf.ones_like(uniform)
         )
-        digit = tf.pad(digit, [[0, -size % digits]])
-        words.append(
-            tf.reduce_sum(tf.reshape(digit, [-1, digits]) * powers, axis=1)
-        )
+        if Tpayload == tf.uint8:
+            words.append(_pack_trits(digit))
+        else:
+            words.append(_pack_words(digit, num_workers))
         num_nonzero.append(tf.math.count_nonzero(fires))
         num_clipped.append(tf.math.count_nonzero(clipped & usable))
-    guard = tf.ones([1], tf.int64)
+    if Tpayload == tf.int64:
+        words.append(tf.ones([1], tf.int64))  # the guard
     return (
-        tf.concat(words + [guard], axis=0),
+        tf.concat(words, axis=0),
         tf.stack(num_nonzero),
         tf.stack(num_clipped),
     )
 
 
-def ternary_decode(payload, scalers, shapes, T, bucket_size, num_workers):  # noqa: N803
+def ternary_sum_trits(parts, num_workers):
+    """See custom_ops.ternary_sum_trits."""
+    sums = _unpack_trits(tf.reshape(parts, [num_workers, -1]))
+    return _pack_words(tf.reduce_sum(sums, axis=0), num_workers)
+
+
+def ternary_decode(
+    payload,
+    scalers,
+    shapes,
+    T,  # noqa: N803
+    bucket_size,
+    num_workers,
+    layout,
+):
     """See custom_ops.ternary_decode."""
-    digits, powers = _powers(num_workers)
-    base = tf.constant(2 * num_workers + 1, tf.uint64)
-    check = tf.debugging.assert_equal(
-        payload[-1],
-        tf.constant(num_workers, tf.int64),
-        message="The payload is not the sum over all workers: its guard word "
-        f"is not {num_workers}.",
-    )
-    with tf.control_dependencies([] if check is None else [check]):
-        payload = tf.identity(payload)
+    sizes = [tf.reduce_prod(shape) for shape in shapes]
+    if layout == "gathered":
+        groups = tf.add_n([-(-size // _GROUP) for size in sizes])
+        check = tf.debugging.assert_equal(
+            tf.size(payload, tf.int64),
+            num_workers * groups * _GROUP_BYTES,
+            message="Invalid length of `payload`.",
+        )
+        with tf.control_dependencies([] if check is None else [check]):
+            parts = tf.reshape(payload, [num_workers, -1])
+        sums = tf.reduce_sum(_unpack_trits(parts), axis=0)
+        alignment = _GROUP
+    elif layout == "sum_of_trits":
+        sums = _unpack_words(payload, num_workers)
+        alignment = _GROUP
+    else:
+        check = tf.debugging.assert_equal(
+            payload[-1],
+            tf.constant(num_workers, tf.int64),
+            message="The payload is not the sum over all workers: its guard "
+            f"word is not {num_workers}.",
+        )
+        with tf.control_dependencies([] if check is None else [check]):
+            sums = _unpack_words(payload[:-1], num_workers)
+        alignment = len(_powers(num_workers))
+    sums -= num_workers
     gradients = []
-    first_word, first_bucket = 0, 0
-    for shape, dtype in zip(shapes, T, strict=True):
-        size = tf.reduce_prod(shape)
-        num_words = (size + digits - 1) // digits
-        words = payload[first_word : first_word + num_words]
-        first_word += num_words
-        unsigned = tf.bitcast(words, tf.uint64)[:, None]
-        digit = (unsigned // tf.bitcast(powers, tf.uint64)) % base
-        sums = tf.reshape(tf.cast(digit, tf.int64), [-1])[:size] - num_workers
+    first, first_bucket = 0, 0
+    for shape, size, dtype in zip(shapes, sizes, T, strict=True):
+        of_tensor = sums[first : first + size]
+        first += -(-size // alignment) * alignment
         scaler = _per_element(scalers, first_bucket, size, bucket_size)
         first_bucket += _num_buckets(size, bucket_size)
         ratio = scaler / num_workers
@@ -118,18 +146,52 @@ def ternary_decode(payload, scalers, shapes, T, bucket_size, num_workers):  # no
             tf.constant(float("nan"), wide),
             tf.cast(ratio, wide),
         )
-        gradient = tf.cast(tf.cast(sums, wide) * ratio, dtype)
+        gradient = tf.cast(tf.cast(of_tensor, wide) * ratio, dtype)
         gradients.append(tf.reshape(gradient, shape))
     return gradients
 
 
 def _powers(num_workers):
-    """Digits per word, and the weight of each digit, int64 `[digits]`."""
+    """The weight of each digit of a word."""
     base = 2 * num_workers + 1
     powers = [1]
     while powers[-1] * base * base <= 2**64:
         powers.append(powers[-1] * base)
-    return len(powers), tf.constant(powers, tf.int64)
+    return powers
+
+
+def _pack_words(digits, num_workers):
+    """int64 `[size]` digits of base 2N + 1 -> `[words]`."""
+    powers = tf.constant(_powers(num_workers), tf.int64)
+    digits = tf.pad(digits, [[0, -tf.size(digits) % tf.size(powers)]])
+    return tf.reduce_sum(
+        tf.reshape(digits, [-1, powers.shape[0]]) * powers, axis=1
+    )
+
+
+def _unpack_words(words, num_workers):
+    """`[words]` -> their digits, int64 `[words * digits]`."""
+    powers = tf.constant(_powers(num_workers), tf.uint64)
+    base = tf.constant(2 * num_workers + 1, tf.uint64)
+    digits = (tf.bitcast(words, tf.uint64)[:, None] // powers) % base
+    return tf.reshape(tf.cast(digits, tf.int64), [-1])
+
+
+def _pack_trits(digits):
+    """int64 `[size]` digits of base 3 -> uint8 `[32 * groups]`."""
+    digits = tf.pad(digits, [[0, -tf.size(digits) % _GROUP]], constant_values=1)
+    parts = tf.reshape(digits, [-1, 5, _GROUP_BYTES])
+    weights = tf.constant([1, 3, 9, 27, 81], tf.int64)
+    codes = tf.reduce_sum(parts * weights[:, None], axis=1)
+    return tf.cast(tf.reshape(codes, [-1]), tf.uint8)
+
+
+def _unpack_trits(parts):
+    """uint8 `[workers, 32 * groups]` -> int64 `[workers, 160 * groups]`."""
+    codes = tf.cast(tf.reshape(parts, [-1, 1, _GROUP_BYTES]), tf.int64)
+    weights = tf.constant([1, 3, 9, 27, 81], tf.int64)
+    digits = codes // weights[:, None] % 3
+    return tf.reshape(digits, [tf.shape(parts)[0], -1])
 
 
 def _num_buckets(size, bucket_size):

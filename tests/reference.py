@@ -164,3 +164,14 @@ def unpack(words, size, num_workers):
             sums.append(word % base - num_workers)
             word //= base
     return np.array(sums[:size], np.int64)
+
+
+def pack_trits(signs):
+    """Signs of one gradient -> uint8 bytes, groups of 32 for 160 elements."""
+    codes = []
+    for first in range(0, len(signs), 160):
+        part = [int(s) + 1 for s in signs[first : first + 160]]
+        part += [1] * (160 - len(part))
+        for j in range(32):
+            codes.append(sum(part[32 * k + j] * 3**k for k in range(5)))
+    return np.array(codes, np.uint8)

@@ -7,9 +7,11 @@ Distributed Deep Learning", NIPS 2017.
 from tf_terngrad import callbacks, collectives
 from tf_terngrad.agreement import check_agreement
 from tf_terngrad.collectives import init, local_rank, local_size, rank, size
+from tf_terngrad.error_feedback import ErrorFeedback
 from tf_terngrad.exchange import exchange
 from tf_terngrad.float_compression import FP16, NoCompression
 from tf_terngrad.horovod_compression import Compression, HorovodTernGrad
+from tf_terngrad.link import Link, measure_link
 from tf_terngrad.local_workers import LocalWorkers
 from tf_terngrad.optimizer import DistributedOptimizer
 from tf_terngrad.tape import DistributedGradientTape
@@ -20,8 +22,10 @@ __all__ = [
     "Compression",
     "DistributedGradientTape",
     "DistributedOptimizer",
+    "ErrorFeedback",
     "FP16",
     "HorovodTernGrad",
+    "Link",
     "LocalWorkers",
     "NoCompression",
     "TernGrad",
@@ -33,6 +37,7 @@ __all__ = [
     "init",
     "local_rank",
     "local_size",
+    "measure_link",
     "rank",
     "scaler",
     "size",

@@ -12,6 +12,7 @@ are fixed, because Horovod pairs collectives of different ranks by name and
 ranks may trace differently.
 """
 
+import copy
 import os
 import sys
 
@@ -178,6 +179,32 @@ class Workers:
         )
         self._results.append(gathered)
         return tf.reshape(gathered, [-1])
+
+    def all_to_all(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """Part i of a vector to worker i; returns all parts sent here, in turn.
+
+        Parts are of one length: the vector has `size * length` entries.
+        """
+        if self.size == 1:
+            return tensor
+        received = self._hvd.alltoall(
+            _unfoldable(tensor),
+            name=f"HorovodAlltoall.tg.{name}",
+            process_set=self._process_set,
+            ignore_name_scope=True,
+        )
+        self._results.append(received)
+        return tf.reshape(received, [-1])
+
+    def branch(self) -> "Workers":
+        """The same workers, for use inside a branch of `tf.cond`."""
+        branch = copy.copy(self)
+        branch._results = []
+        return branch
+
+    def join(self, zero: tf.Tensor) -> None:
+        """Takes over what a branch did; `zero` is that of the branch."""
+        self._results.append(zero)
 
     def zero(self) -> tf.Tensor:
         """int64 scalar 0, known only when all collectives so far are done."""

@@ -15,9 +15,12 @@ class Compression(abc.ABC):
     Use `NoCompression`, `FP16` or `TernGrad`.
 
     Attributes:
+        error_feedback: Whether `average` wants an `ErrorFeedback`.
         number: In order of construction: the same on all workers, whatever
             they trace. It tells the collectives of two tapes apart.
     """
+
+    error_feedback = False
 
     def __new__(cls, *args, **kwargs):
         del args, kwargs
@@ -33,7 +36,15 @@ class Compression(abc.ABC):
 
     @abc.abstractmethod
     def average(
-        self, gradients, paths, ids, step, workers, name, statistics=None
+        self,
+        gradients,
+        paths,
+        ids,
+        step,
+        workers,
+        name,
+        statistics=None,
+        feedback=None,
     ) -> list:
         """Averages gradients over all workers.
 
@@ -47,6 +58,7 @@ class Compression(abc.ABC):
             workers: `collectives.Workers`.
             name: Prefix of the collectives' names.
             statistics: `ExchangeStatistics` to update, or None.
+            feedback: `ErrorFeedback`, for a compression that wants one.
 
         Returns:
             One gradient for each of `ids`, of the same kind, shape and dtype.

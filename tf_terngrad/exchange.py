@@ -18,6 +18,7 @@ def exchange(
     *,
     name="exchange",
     statistics=None,
+    feedback=None,
 ):
     """Averages gradients over workers, compressed on the way.
 
@@ -41,14 +42,16 @@ def exchange(
         name: Prefix of the collectives' names: different for exchanges that
             may run at the same time.
         statistics: `ExchangeStatistics` to update.
+        feedback: `ErrorFeedback` of these variables, for
+            `TernGrad(error_feedback=True)`.
 
     Returns:
         List of averaged gradients, None where the gradient is None.
 
     Raises:
-        ValueError: Numbers of gradients and variables differ, a gradient is
-            None on some local workers only, or a pattern of the compression
-            matches no variable.
+        ValueError: Numbers of gradients and variables differ, a gradient has
+            another shape than its variable, is None on some local workers
+            only, or a pattern of the compression matches no variable.
     """
     group = collectives.Workers(process_set)
     if step is None:
@@ -69,6 +72,8 @@ def exchange(
                 f"of {len(variables)} variables. Received: {len(tensors)} "
                 "gradients"
             )
+        for gradient, variable in zip(tensors, variables, strict=True):
+            _check_shape(gradient, variable)
     paths = [path(v) for v in variables]
     compression.check(paths)
     positions = [i for i, g in enumerate(local[0]) if g is not None]
@@ -93,6 +98,7 @@ def exchange(
             workers=group,
             name=name,
             statistics=statistics,
+            feedback=feedback,
         )
     for i, gradient in zip(positions, averaged, strict=True):
         averages[i] = gradient
@@ -102,6 +108,21 @@ def exchange(
         with tf.control_dependencies(components(averaged)):
             step.assign_add(tf.cast(1 + group.zero(), step.dtype))
     return averages
+
+
+def _check_shape(gradient, variable):
+    if gradient is None:
+        return
+    expected = tf.TensorShape(variable.shape)
+    if isinstance(gradient, tf.IndexedSlices):  # any number of rows
+        expected, received = expected[1:], gradient.values.shape[1:]
+    else:
+        received = gradient.shape
+    if not received.is_compatible_with(expected):
+        raise ValueError(
+            f"Invalid shape of the gradient of {path(variable)}. Expected "
+            f"{tuple(expected)}. Received: {tuple(received)}"
+        )
 
 
 def components(gradients) -> list:

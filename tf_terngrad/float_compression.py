@@ -15,10 +15,18 @@ class NoCompression(Compression):
     _wire_dtype = None  # None: by the gradient
 
     def average(
-        self, gradients, paths, ids, step, workers, name, statistics=None
+        self,
+        gradients,
+        paths,
+        ids,
+        step,
+        workers,
+        name,
+        statistics=None,
+        feedback=None,
     ):
         """See `Compression.average`."""
-        del paths, ids, step, statistics
+        del paths, ids, step, statistics, feedback
         rows = [i for i, g in enumerate(gradients[0]) if sparse.is_sparse(g)]
         dense = [i for i in range(len(gradients[0])) if i not in set(rows)]
         averages = [None] * len(gradients[0])

@@ -10,7 +10,9 @@ from tensorflow.python.ops import control_flow_util
 
 from tf_terngrad import checks, collectives
 from tf_terngrad.compression import Compression
+from tf_terngrad.error_feedback import ErrorFeedback
 from tf_terngrad.exchange import components, exchange, path
+from tf_terngrad.local_workers import LocalWorkers
 from tf_terngrad.statistics import ExchangeStatistics
 
 _numbers = itertools.count()
@@ -43,6 +45,10 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
     stay local, and every k-th step is exchanged and applied. A learning rate
     schedule then counts applied steps.
 
+    With `TernGrad(error_feedback=True)` the attribute `feedback` holds what
+    clipping removed: this worker's own, so not among `variables`
+    (`tf_terngrad.checkpoint` saves it).
+
     Args:
         optimizer: Keras optimizer. A LossScaleOptimizer goes inside.
         compression: `TernGrad`, `FP16` or `NoCompression`.
@@ -51,6 +57,8 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         gradient_accumulation_steps: Int >= 2, or None.
         process_set: Horovod process set; None: all workers. Not saved with
             the model.
+        workers: `LocalWorkers`: this process stands for that many. Before
+            `model.fit` call their `attach(model)`. Not with a process set.
         name: String.
 
     Example:
@@ -67,6 +75,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         groups=1,
         gradient_accumulation_steps=None,
         process_set=None,
+        workers=None,
         name=None,
     ):
         if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -86,14 +95,25 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             checks.integer(
                 "gradient_accumulation_steps", gradient_accumulation_steps, 2
             )
+        if workers is not None:
+            _check_local_workers(workers, process_set)
+        if compression.error_feedback and _scales_loss(optimizer):
+            raise ValueError(
+                "Invalid value for argument compression. Expected "
+                "error_feedback=False with LossScaleOptimizer, which changes "
+                "the scale of gradients between steps. Received: "
+                "error_feedback=True"
+            )
         super().__init__(learning_rate=0.0, name=name)
         self.compression = compression
         self.groups = groups
         self.process_set = process_set
+        self.workers = workers
         # Numbered at construction: the same on all workers, whatever they
         # trace.
         self._exchange_name = f"optimizer{next(_numbers)}"
         self.statistics = None
+        self.feedback = None
         self._accumulators = []
         moved = _take_accumulation(optimizer)
         if moved and gradient_accumulation_steps not in (None, moved):
@@ -105,8 +125,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             )
         self._accumulation_steps = gradient_accumulation_steps or moved
         self.inner_optimizer = optimizer
-        workers = collectives.Workers(process_set)
-        if workers.size == 1:
+        if self.num_workers == 1:
             logging.info(
                 "DistributedOptimizer: one worker: gradients are compressed "
                 "as for many, and sent to nobody."
@@ -114,8 +133,12 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def num_workers(self) -> int:
-        """Number of workers it averages over."""
-        return collectives.Workers(self.process_set).size
+        """Number of workers it averages over, virtual ones too."""
+        return collectives.Workers(self.process_set).size * self._num_local
+
+    @property
+    def _num_local(self) -> int:
+        return self.workers.num_workers if self.workers else 1
 
     def build(self, var_list):
         """Creates the variables of this and the wrapped optimizer."""
@@ -135,10 +158,15 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
                 shape=(), dtype="int64", name="accumulated_steps"
             )
             self._accumulators = [
-                self.add_variable_from_reference(v, name="accumulator")
-                for v in var_list
+                [
+                    self.add_variable_from_reference(v, name="accumulator")
+                    for v in var_list
+                ]
+                for _ in range(self._num_local)
             ]
         self.statistics = ExchangeStatistics(len(var_list))
+        if self.compression.error_feedback:
+            self.feedback = ErrorFeedback(var_list, self._num_local)
         self.inner_optimizer.build(var_list)
         self.built = True
 
@@ -150,12 +178,18 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
 
     @tf.autograph.experimental.do_not_convert
     def apply(self, grads, trainable_variables=None):
-        """Exchanges `grads` and applies the averages."""
+        """Exchanges `grads` and applies the averages.
+
+        Args:
+            grads: One gradient a variable. With `workers`: one such list for
+                each of them.
+            trainable_variables: Defaults to those it was built with.
+        """
         if control_flow_util.GraphOrParentsInXlaContext(
             tf.compat.v1.get_default_graph()
         ):
             raise ValueError(_XLA_MESSAGE)
-        grads = list(grads)
+        local = self._of_local_workers(list(grads))
         if trainable_variables is None:
             trainable_variables = self._trainable_variables
         variables = list(trainable_variables)
@@ -163,73 +197,103 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             with keras.name_scope(self.name, caller=self):
                 self.build(variables)
         if self._accumulation_steps:
-            self._accumulate_and_apply(grads, variables)
+            self._accumulate_and_apply(local, variables)
         else:
-            self._exchange_and_apply(grads, variables)
+            self._exchange_and_apply(local, variables)
 
-    def _exchange_and_apply(self, grads, variables):
+    def _of_local_workers(self, grads):
+        """`[local workers][variables]`."""
+        if self.workers is None:
+            return [grads]
+        lists = [g for g in grads if isinstance(g, list | tuple)]
+        if not len(lists) == len(grads) == self.workers.num_workers:
+            raise ValueError(
+                "Invalid value for argument grads. Expected one list for each "
+                f"of {self.workers.num_workers} local workers: call "
+                "workers.attach(model) before model.fit, or pass what "
+                f"workers.gradients returns. Received: {len(lists)} lists, "
+                f"{len(grads) - len(lists)} other objects"
+            )
+        return [list(g) for g in lists]
+
+    def _exchange_and_apply(self, local, variables):
         # Such variables are statistics, overwritten by their "gradient".
         exchanged = [
             i
             for i, v in enumerate(variables)
             if not self._overwrite_variable_with_gradient(v)
         ]
-        averages = list(grads)
+        if self.workers is not None and len(exchanged) < len(variables):
+            raise ValueError(
+                "DistributedOptimizer with local workers cannot train "
+                "variables that are overwritten by their gradient (float8). "
+                "Use real workers."
+            )
+        averages = list(local[0])
         size = -(-len(exchanged) // self.groups)
         for group in range(self.groups):
             members = exchanged[group * size : (group + 1) * size]
-            averaged = self._exchange_group(members, grads, variables, group)
+            averaged = self._exchange_group(members, local, variables, group)
             for i, gradient in zip(members, averaged, strict=True):
                 averages[i] = gradient
         with tf.control_dependencies(components(averages)):
             self.exchange_step.assign_add(1)
         self.inner_optimizer.apply(averages, variables)
 
-    def _exchange_group(self, members, grads, variables, group):
+    def _exchange_group(self, members, local, variables, group):
         """Averages the gradients at the positions `members`."""
         # All positions are passed, so that ids and random streams do not
         # depend on the grouping.
         chosen = set(members)
+        gradients = [
+            [g if i in chosen else None for i, g in enumerate(grads)]
+            for grads in local
+        ]
         averages = exchange(
-            [g if i in chosen else None for i, g in enumerate(grads)],
+            gradients if self.workers else gradients[0],
             variables,
             self.compression,
             step=tf.identity(self.exchange_step.value),
             process_set=self.process_set,
+            workers=self.workers,
             name=f"{self._exchange_name}.{group}",
             statistics=self.statistics,
+            feedback=self.feedback,
         )
         return [averages[i] for i in members]
 
-    def _accumulate_and_apply(self, grads, variables):
-        accumulators = [
-            self._accumulators[self._get_variable_index(v)].value
-            for v in variables
-        ]
+    def _accumulate_and_apply(self, local, variables):
+        positions = [self._get_variable_index(v) for v in variables]
         overwritten = [
             self._overwrite_variable_with_gradient(v) for v in variables
         ]
-        for i, (accumulator, gradient) in enumerate(
-            zip(accumulators, grads, strict=True)
-        ):
-            if overwritten[i]:
-                if gradient is not None:
-                    variables[i].assign(gradient)
-            elif isinstance(gradient, tf.IndexedSlices):
-                accumulator.scatter_add(gradient)
-            elif gradient is not None:
-                accumulator.assign_add(gradient)
+        accumulators = [
+            [of_worker[i].value for i in positions]
+            for of_worker in self._accumulators
+        ]
+        for sums, grads in zip(accumulators, local, strict=True):
+            for i, (accumulator, gradient) in enumerate(
+                zip(sums, grads, strict=True)
+            ):
+                if overwritten[i]:
+                    if gradient is not None:
+                        variables[i].assign(gradient)
+                elif isinstance(gradient, tf.IndexedSlices):
+                    accumulator.scatter_add(gradient)
+                elif gradient is not None:
+                    accumulator.assign_add(gradient)
         self.accumulated_steps.assign_add(1)
 
         def apply():
             averages = [
-                g if g is None or o else a / self._accumulation_steps
-                for a, g, o in zip(
-                    accumulators, grads, overwritten, strict=True
-                )
+                [
+                    g if g is None or o else a / self._accumulation_steps
+                    for a, g, o in zip(sums, grads, overwritten, strict=True)
+                ]
+                for sums, grads in zip(accumulators, local, strict=True)
             ]
             self._exchange_and_apply(averages, variables)
-            for accumulator in accumulators:
+            for accumulator in tf.nest.flatten(accumulators):
                 accumulator.assign(tf.zeros_like(accumulator))
 
         # The one branch around collectives: the counter is the same on every
@@ -340,6 +404,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             ),
             "groups": self.groups,
             "gradient_accumulation_steps": self._accumulation_steps,
+            "workers": self.workers and self.workers.num_workers,
             "name": self.name,
         }
 
@@ -351,7 +416,30 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects=custom_objects
             )
+        if config.get("workers"):
+            config["workers"] = LocalWorkers(config["workers"])
         return cls(**config)
+
+
+def _check_local_workers(workers, process_set):
+    if not isinstance(workers, LocalWorkers):
+        raise TypeError(
+            "Invalid type for argument workers. Expected tg.LocalWorkers(n) "
+            f"or None. Received: workers={workers!r}"
+        )
+    if process_set is not None:
+        raise ValueError(
+            "Invalid value for argument workers. Expected None where there is "
+            f"a process_set. Received: workers={workers!r}"
+        )
+
+
+def _scales_loss(optimizer) -> bool:
+    while optimizer is not None:
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            return True
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return False
 
 
 def _take_accumulation(optimizer):

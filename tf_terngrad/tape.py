@@ -13,6 +13,8 @@ class DistributedGradientTape:
         compression: `TernGrad`, `FP16` or `NoCompression`. Keep one object
             over all steps: it counts them, outside `tf.function`.
         process_set: Horovod process set; None: all workers.
+        feedback: `ErrorFeedback` of the variables, made outside `tf.function`,
+            for `TernGrad(error_feedback=True)`.
 
     Example:
         compression = tg.TernGrad()
@@ -26,8 +28,15 @@ class DistributedGradientTape:
             optimizer.apply(gradients, model.trainable_variables)
     """
 
-    def __init__(self, tape: tf.GradientTape, compression, process_set=None):
+    def __init__(
+        self,
+        tape: tf.GradientTape,
+        compression,
+        process_set=None,
+        feedback=None,
+    ):
         self._tape = tape
+        self._feedback = feedback
         self._compression = compression
         self._process_set = process_set
 
@@ -40,4 +49,5 @@ class DistributedGradientTape:
             self._compression,
             process_set=self._process_set,
             name=f"tape{self._compression.number}",
+            feedback=self._feedback,
         )

@@ -1,18 +1,24 @@
 """TernGrad: gradients of three levels."""
 
+import dataclasses
 import fnmatch
 import functools
+import zlib
 
 import keras
 import tensorflow as tf
 
 import custom_ops
-from tf_terngrad import checks, sparse
+from tf_terngrad import checks, sparse, wire
 from tf_terngrad.compression import Compression, pick, ring_bits
 from tf_terngrad.float_compression import NoCompression
+from tf_terngrad.link import Link
+from tf_terngrad.ternary_rows import average_rows
 
 # Made once: compressions are numbered.
 _FLOAT = NoCompression()
+# Entries that travel with the scalers, see _share.
+_CHECK_SIZE = 2
 
 
 @keras.saving.register_keras_serializable(package="tf_terngrad")
@@ -42,9 +48,21 @@ class TernGrad(Compression):
         min_size: Variables of fewer elements travel in float. Defaults to 0.
         exempt: Patterns (`fnmatch`, such as "*/bias" or "logits/*") of
             variable paths whose gradients travel in float. Each must match.
-        exchange: "allreduce": base-(2N + 1) digits in int64 words, 2.4 bits
-            an element for N = 2; "auto": the best there is.
+        exchange: "allgather": five trits a byte from every worker to every
+            worker; "allreduce": base-(2N + 1) digits in int64 words, added on
+            the way; "alltoall": trits to the owners of shards, exact sums back
+            as digits; "auto": the one that takes the least time by
+            `wire.choose`. All give the same bits.
+        float_every: k: every k-th exchange travels in float. A pair (period,
+            length): the last `length` of each `period` do, so every k-th epoch
+            is (k * steps_per_epoch, steps_per_epoch). None: none.
+        warmup_steps: The first so many exchanges travel in float.
+        error_feedback: What clipping removed from a dense gradient is added to
+            the next one (`tg.ErrorFeedback`). Not with LossScaleOptimizer,
+            which changes the scale of gradients.
         seed: Int; with step, rank and tensor it keys the random bits.
+        link: `tg.Link`, for "auto": what `tg.measure_link()` returns, the same
+            on all workers. None: 1 ms a collective, 1 Gbit/s.
 
     >>> TernGrad(clip_factor=None, exempt=["*/bias"]).exempt
     ('*/bias',)
@@ -61,15 +79,20 @@ class TernGrad(Compression):
         min_size=0,
         exempt=(),
         exchange="auto",
+        float_every=None,
+        warmup_steps=0,
+        error_feedback=False,
         seed=0,
+        link=None,
     ):
         if clip_factor is not None:
             clip_factor = checks.positive_float("clip_factor", clip_factor)
         checks.choice("clip_mode", clip_mode, ("own", "shared"))
-        checks.choice("exchange", exchange, ("auto", "allreduce"))
+        checks.choice("exchange", exchange, ("auto", *wire.EXCHANGES))
         if bucket_size is not None:
             checks.integer("bucket_size", bucket_size, 1)
         checks.integer("min_size", min_size, 0)
+        checks.integer("warmup_steps", warmup_steps, 0)
         checks.integer("seed", seed, -(2**63))
         if isinstance(exempt, str):
             raise TypeError(
@@ -82,20 +105,103 @@ class TernGrad(Compression):
         self.min_size = min_size
         self.exempt = tuple(exempt)
         self.exchange = exchange
+        self.link = _to_link(link)
+        self.float_every = _to_period(float_every)
+        self.warmup_steps = warmup_steps
+        self.error_feedback = bool(error_feedback)
         self.seed = seed
 
     def average(
-        self, gradients, paths, ids, step, workers, name, statistics=None
+        self,
+        gradients,
+        paths,
+        ids,
+        step,
+        workers,
+        name,
+        statistics=None,
+        feedback=None,
     ):
         """See `Compression.average`."""
-        floats, dense, rows = [], [], []
-        for i, gradient in enumerate(gradients[0]):
-            if self._travels_in_float(paths[i], gradient):
-                floats.append(i)
-            elif sparse.is_sparse(gradient):
-                rows.append(i)
-            else:
-                dense.append(i)
+        if self.error_feedback and feedback is None:
+            raise ValueError(
+                "Invalid value for argument error_feedback. Expected "
+                "tg.exchange(..., feedback=tg.ErrorFeedback(variables)) or "
+                "tg.DistributedOptimizer, which keep what clipping removed. "
+                "Received: error_feedback=True"
+            )
+        ternary = [
+            i
+            for i, gradient in enumerate(gradients[0])
+            if not self._travels_in_float(paths[i], gradient)
+        ]
+        feedback_ids = []
+        if self.error_feedback:
+            dense = [
+                i for i in ternary if not sparse.is_sparse(gradients[0][i])
+            ]
+            feedback_ids = [ids[i] for i in dense]
+            restored = feedback.add(pick(dense, gradients), feedback_ids)
+            gradients = [list(local) for local in gradients]
+            for local, tensors in zip(gradients, restored, strict=True):
+                for i, tensor in zip(dense, tensors, strict=True):
+                    local[i] = tensor
+
+        def in_float(workers):
+            if self.error_feedback:
+                feedback.clear(feedback_ids)
+            return _FLOAT.average(
+                gradients, paths, ids, step, workers, f"{name}.float"
+            )
+
+        def in_three_levels(workers):
+            return self._average(
+                gradients,
+                paths,
+                ids,
+                ternary,
+                step,
+                workers,
+                name,
+                statistics,
+                feedback,
+            )
+
+        if self.float_every is None and not self.warmup_steps:
+            return in_three_levels(workers)
+        return _either(
+            self.travels_in_float(step),
+            in_float,
+            in_three_levels,
+            workers,
+            gradients[0],
+        )
+
+    def travels_in_float(self, step):
+        """Whether exchange number `step` is one in float; bool tensor."""
+        in_float = step < self.warmup_steps
+        if self.float_every is not None:
+            period, length = self.float_every
+            in_float |= step % period >= period - length
+        return in_float
+
+    def _average(
+        self,
+        gradients,
+        paths,
+        ids,
+        ternary,
+        step,
+        workers,
+        name,
+        statistics,
+        feedback,
+    ):
+        """Averages those at the positions `ternary` in three levels."""
+        chosen = set(ternary)
+        floats = [i for i in range(len(paths)) if i not in chosen]
+        rows = [i for i in ternary if sparse.is_sparse(gradients[0][i])]
+        dense = [i for i in ternary if i not in set(rows)]
         averages = {}
         if floats:
             averaged = _FLOAT.average(
@@ -107,42 +213,69 @@ class TernGrad(Compression):
                 f"{name}.float",
             )
             averages |= zip(floats, averaged, strict=True)
+        if not ternary:
+            return [averages[i] for i in range(len(paths))]
 
         # Rows of one index are one row from here on.
-        row_slices = [
+        slices = [
             [sparse.merge_duplicates(s) for s in local]
             for local in pick(rows, gradients)
         ]
-        row_values = [[s.values for s in local] for local in row_slices]
-        dense_gradients = pick(dense, gradients)
-        own, num_dense = self._scalers(dense_gradients, row_values)
-        if own is None:
-            return [averages[i] for i in range(len(paths))]
-        scalers = workers.max(
-            functools.reduce(tf.maximum, own), f"{name}.scalers"
-        )
+        row_values = [[s.values for s in local] for local in slices]
+        tensors = pick(dense, gradients)
+        own, num_dense = self._scalers(tensors, row_values)
+        scalers = _share(own, tensors, row_values, workers, name)
         clip_levels = (
             own if self.clip_mode == "own" else [scalers] * len(gradients)
         )
-        encode = functools.partial(
-            self._encode, step=step, workers=workers, statistics=statistics
-        )
         if dense:
-            averaged = self._average_dense(
-                dense_gradients,
-                [level[:num_dense] for level in clip_levels],
-                scalers[:num_dense],
-                functools.partial(encode, ids=[ids[i] for i in dense]),
+            dense_ids = [ids[i] for i in dense]
+            levels = [level[:num_dense] for level in clip_levels]
+            shared = scalers[:num_dense]
+            if self.error_feedback:
+                feedback.keep(
+                    tensors, dense_ids, levels, shared, self.bucket_size or 0
+                )
+            sizes = [tensor.shape.num_elements() for tensor in tensors[0]]
+            exchange = self._exchange(sizes, workers.size * len(gradients))
+            averaged = exchange.average(
+                functools.partial(
+                    self._encode,
+                    tensors,
+                    dense_ids,
+                    levels,
+                    shared,
+                    step,
+                    workers,
+                    statistics,
+                    bucket_size=self.bucket_size or 0,
+                ),
+                functools.partial(
+                    custom_ops.ternary_decode,
+                    scalers=shared,
+                    shapes=[tf.shape(g, tf.int64) for g in tensors[0]],
+                    dtypes=[g.dtype for g in tensors[0]],
+                    bucket_size=self.bucket_size or 0,
+                ),
                 workers,
+                len(gradients),
                 name,
             )
             averages |= zip(dense, averaged, strict=True)
         if rows:
-            averaged = self._average_rows(
-                row_slices,
-                [level[num_dense:] for level in clip_levels],
+            averaged = average_rows(
+                slices,
                 scalers[num_dense:],
-                functools.partial(encode, ids=[ids[i] for i in rows]),
+                functools.partial(
+                    self._encode,
+                    row_values,
+                    [ids[i] for i in rows],
+                    [level[num_dense:] for level in clip_levels],
+                    scalers[num_dense:],
+                    step,
+                    workers,
+                    statistics,
+                ),
                 workers,
                 name,
             )
@@ -166,8 +299,6 @@ class TernGrad(Compression):
                 parts.append(
                     custom_ops.ternary_scalers(rows_local, self.clip_factor, 0)
                 )
-            if not parts:
-                return None, 0
             if any(part.dtype == tf.float64 for part in parts):
                 parts = [tf.cast(part, tf.float64) for part in parts]
             own.append(tf.concat(parts, axis=0))
@@ -176,15 +307,16 @@ class TernGrad(Compression):
     def _encode(
         self,
         gradients,
+        ids,
         clip_levels,
         scalers,
-        *,
-        ids,
-        bucket_size,
-        num_workers,
         step,
         workers,
         statistics,
+        *,
+        bucket_size,
+        num_workers,
+        trits=False,
     ):
         """Each local worker's payload."""
         payloads = []
@@ -199,6 +331,7 @@ class TernGrad(Compression):
                 num_workers=num_workers,
                 rank=workers.rank * len(gradients) + i,
                 seed=self.seed,
+                trits=trits,
             )
             payloads.append(payload)
             if statistics is not None:
@@ -206,92 +339,38 @@ class TernGrad(Compression):
                 statistics.count(ids, sizes, num_nonzero, num_clipped)
         return payloads
 
-    def _average_dense(
-        self, gradients, clip_levels, scalers, encode, workers, name
-    ):
-        """Sums of digits, by allreduce."""
-        codec = dict(
-            bucket_size=self.bucket_size or 0,
-            num_workers=workers.size * len(gradients),
-        )
-        payloads = encode(gradients, clip_levels, scalers, **codec)
-        total = workers.sum(
-            functools.reduce(tf.add, payloads), f"{name}.payload"
-        )
-        return custom_ops.ternary_decode(
-            total,
-            scalers,
-            [tf.shape(g, tf.int64) for g in gradients[0]],
-            [g.dtype for g in gradients[0]],
-            **codec,
-        )
-
-    def _average_rows(
-        self, slices, clip_levels, scalers, encode, workers, name
-    ):
-        """Levels of rows by allgather, summed where indices meet."""
-        # Nothing is added on the way: digits of one worker, 1.6 bits each.
-        codec = dict(bucket_size=0, num_workers=1)
-        payloads = encode(
-            [[s.values for s in local] for local in slices],
-            clip_levels,
-            scalers,
-            **codec,
-        )
-        indices = sparse.gather_indices(slices, workers, name)
-        shapes = [
-            [
-                tf.concat(
-                    [[tf.size(i, tf.int64)], tf.shape(s.values, tf.int64)[1:]],
-                    axis=0,
-                )
-                for i, s in zip(of_worker, slices[0], strict=True)
-            ]
-            for of_worker in indices
-        ]
-        digits = custom_ops.digits_per_word(1)
-        lengths = [
-            tf.add_n([-(-tf.reduce_prod(s) // digits) for s in of_worker]) + 1
-            for of_worker in shapes
-        ]
-        parts = sparse.gather_parts(payloads, lengths, workers, f"{name}.rows")
-        wide = [sparse.sum_dtype(s.values.dtype) for s in slices[0]]
-        levels = [
-            custom_ops.ternary_decode(
-                part, tf.ones_like(scalers), of_worker, wide, **codec
+    def _exchange(self, sizes, num_workers):
+        """The class of `wire` that moves dense gradients of these sizes."""
+        name = self.exchange
+        if name == "auto":
+            known = all(size is not None for size in sizes)
+            name = (
+                wire.choose(sizes, num_workers, self.link)
+                if known
+                else "allreduce"
             )
-            for part, of_worker in zip(parts, shapes, strict=True)
-        ]
-        averages = []
-        for t, like in enumerate(slices[0]):
-            total = sparse.sum_rows(
-                [of_worker[t] for of_worker in levels],
-                [of_worker[t] for of_worker in indices],
-                like,
-            )
-            scaler = tf.cast(scalers[t], wide[t])
-            ratio = tf.where(
-                tf.math.is_inf(scaler),
-                tf.cast(float("nan"), wide[t]),
-                scaler / len(indices),
-            )
-            values = tf.cast(total.values * ratio, like.values.dtype)
-            averages.append(
-                tf.IndexedSlices(values, total.indices, total.dense_shape)
-            )
-        return averages
+        return wire.EXCHANGES[name]
 
     def bits_sent(self, sizes, paths, num_workers):
         """See `Compression.bits_sent`."""
-        bits = 64.0  # the guard word
+        ternary, bits = [], 0.0
         for size, path in zip(sizes, paths, strict=True):
             if size < self.min_size or self._is_exempt(path):
-                bits += 32.0 * size
-                continue
-            words = custom_ops.num_words(size, num_workers)
-            buckets = -(-size // self.bucket_size) if self.bucket_size else 1
-            bits += 64.0 * words + 32.0 * buckets
-        return ring_bits(bits, num_workers)
+                bits += ring_bits(32.0 * size, num_workers)
+            else:
+                ternary.append(size)
+        if not ternary:
+            return bits
+        scalers = _CHECK_SIZE + sum(
+            -(-size // self.bucket_size) if self.bucket_size else 1
+            for size in ternary
+        )
+        exchange = self._exchange(ternary, num_workers)
+        return (
+            bits
+            + ring_bits(32.0 * scalers, num_workers)
+            + exchange.bits(ternary, num_workers)
+        )
 
     def check(self, paths):
         """Raises ValueError if a pattern in `exempt` matches no variable."""
@@ -312,7 +391,11 @@ class TernGrad(Compression):
             "min_size": self.min_size,
             "exempt": list(self.exempt),
             "exchange": self.exchange,
+            "float_every": self.float_every and list(self.float_every),
+            "warmup_steps": self.warmup_steps,
+            "error_feedback": self.error_feedback,
             "seed": self.seed,
+            "link": dataclasses.asdict(self.link),
         }
 
     def _is_exempt(self, path) -> bool:
@@ -329,3 +412,86 @@ class TernGrad(Compression):
                 f"min_size={self.min_size}"
             )
         return self._is_exempt(path) or shape.num_elements() < self.min_size
+
+
+def _share(own, tensors, rows, workers, name):
+    """The maximum of scalers over workers, once all agree on the gradients.
+
+    A digest of their sizes and its negative travel with the scalers: where
+    the two maxima do not cancel, digests differ, and every worker stops,
+    instead of some waiting for ever.
+    """
+    kinds = [(g.dtype.name, str(g.shape)) for g in tensors[0] + rows[0]]
+    number = zlib.crc32(repr([dtype for dtype, _ in kinds]).encode())
+    digest = tf.constant(number, tf.int64)
+    for g in tensors[0]:
+        digest = digest * 31 + tf.size(g, tf.int64)
+    for g in rows[0]:  # as many of them as there are
+        row = tf.reduce_prod(tf.shape(g, tf.int64)[1:])
+        digest = digest * 31 + row
+    digest = tf.cast(digest % 2**24, own[0].dtype)  # exact in float32
+    check = tf.stack([digest, -digest])
+    local = functools.reduce(tf.maximum, own)
+    shared = workers.max(tf.concat([local, check], axis=0), f"{name}.scalers")
+    same = tf.debugging.assert_equal(
+        shared[-2],
+        -shared[-1],
+        message="Gradients differ between workers in number, shape or dtype. "
+        f"Those of worker {workers.rank}: {kinds}",
+    )
+    with tf.control_dependencies([] if same is None else [same]):
+        return tf.identity(shared[:-_CHECK_SIZE])
+
+
+def _either(condition, in_float, in_three_levels, workers, like):
+    """One of two ways to average, chosen while training.
+
+    The condition is the same on every worker. Each branch waits for its own
+    collectives, so that they are never pruned.
+    """
+
+    def run(average):
+        def branch():
+            group = workers.branch()
+            averaged = tf.nest.map_structure(
+                tf.identity, average(group), expand_composites=True
+            )
+            return averaged, group.zero()
+
+        return branch
+
+    averages, zero = tf.cond(condition, run(in_float), run(in_three_levels))
+    workers.join(zero)
+    for average, gradient in zip(averages, like, strict=True):
+        if not sparse.is_sparse(gradient):
+            average.set_shape(gradient.shape)
+    return list(averages)
+
+
+def _to_link(link) -> Link:
+    if link is None:
+        return Link()
+    if isinstance(link, dict):
+        return Link(**link)
+    if not isinstance(link, Link):
+        raise TypeError(
+            "Invalid type for argument link. Expected tg.Link(...) or None. "
+            f"Received: link={link!r}"
+        )
+    return link
+
+
+def _to_period(float_every):
+    """(period, length), or None."""
+    if float_every is None:
+        return None
+    pair = float_every if isinstance(float_every, tuple | list) else None
+    period, length = pair if pair and len(pair) == 2 else (float_every, 1)
+    checks.integer("float_every", period, 1)
+    checks.integer("float_every", length, 1)
+    if length > period:
+        raise ValueError(
+            "Invalid value for argument float_every. Expected (period, "
+            f"length) with length <= period. Received: {float_every!r}"
+        )
+    return period, length

@@ -50,9 +50,10 @@ REGISTER_OP("TernGradSSL>TernaryEncode")
     .Input("clip_levels: Tscaler")
     .Input("scalers: Tscaler")
     .Input("step: int64")
-    .Output("payload: int64")
+    .Output("payload: Tpayload")
     .Output("num_nonzero: int64")
     .Output("num_clipped: int64")
+    .Attr("Tpayload: {int64, uint8}")
     .Attr(std::string("T: ") + kGradientTypes)
     .Attr("Tscaler: {float, double}")
     .Attr("tensor_ids: list(int)")
@@ -70,25 +71,47 @@ REGISTER_OP("TernGradSSL>TernaryEncode")
       return OkStatus();
     })
     .Doc(R"doc(
-Ternarizes all gradients into one payload of base-(2 * num_workers + 1) digits.
+Ternarizes all gradients into one payload.
 
   P(digit = sign(g) + 1) = min(|g|, clip_level) / scaler, else digit = 1
 
-Payloads of all workers may be added with an ordinary (wrapping) int64 sum.
+An int64 payload holds digits of base 2 * num_workers + 1: those of all workers
+may be added with an ordinary (wrapping) sum. A uint8 payload holds five digits
+of base 3 in a byte: to be gathered.
 
 clip_levels: [buckets] this worker's own scalers, or the shared ones.
 scalers: [buckets] shared by all workers.
 step: Scalar, 40 bits. With seed, rank and tensor id it keys the random stream.
-payload: [words + 1] each gradient padded to whole words; then the guard, 1.
+payload: int64 [words + 1], each gradient padded to whole words, then the guard,
+  1; or uint8 [32 * groups], each gradient padded to groups of 160 elements.
 num_nonzero: [gradients] elements sent as -1 or +1.
 num_clipped: [gradients] elements above their clip level.
 )doc");
 
+REGISTER_OP("TernGradSSL>TernarySumTrits")
+    .Input("parts: uint8")
+    .Output("words: int64")
+    .Attr("num_workers: int >= 1")
+    .SetShapeFn([](InferenceContext* c) {
+      ShapeHandle unused;
+      TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 1, &unused));
+      c->set_output(0, c->Vector(InferenceContext::kUnknownDim));
+      return OkStatus();
+    })
+    .Doc(R"doc(
+Adds trits of all workers; the sums are digits of base 2 * num_workers + 1.
+
+parts: [num_workers * bytes], one worker's groups of 32 bytes after the other's.
+words: [words], digits of 160 elements a group, without gaps.
+)doc");
+
 REGISTER_OP("TernGradSSL>TernaryDecode")
-    .Input("payload: int64")
+    .Input("payload: Tpayload")
     .Input("scalers: Tscaler")
     .Input("shapes: num_tensors * int64")
     .Output("gradients: T")
+    .Attr("Tpayload: {int64, uint8}")
+    .Attr("layout: {'sum', 'sum_of_trits', 'gathered'}")
     .Attr("num_tensors: int >= 1")
     .Attr(std::string("T: ") + kGradientTypes)
     .Attr("Tscaler: {float, double}")
@@ -103,9 +126,13 @@ REGISTER_OP("TernGradSSL>TernaryDecode")
       return OkStatus();
     })
     .Doc(R"doc(
-The averaged gradients from the sum of all workers' payloads.
+The averaged gradients from all workers' payloads.
 
   g = sum of signs * (scaler / num_workers)
+
+layout: 'sum': the int64 payloads, added. 'sum_of_trits': int64, what
+  TernarySumTrits makes of the uint8 payloads (perhaps longer). 'gathered': the
+  uint8 payloads, one after the other.
 
 A bucket whose scaler is +inf decodes to NaN. Fails if the guard word is not
 num_workers: the payload is then no plain sum over that many workers.
@@ -124,9 +151,13 @@ TernaryDtype ToTernaryDtype(DataType dtype) {
   }
 }
 
+char* Data(const Tensor& tensor) {
+  return const_cast<char*>(tensor.tensor_data().data());
+}
+
 TernaryTensor View(const Tensor& tensor, int64_t id = 0) {
-  return {const_cast<char*>(tensor.tensor_data().data()), tensor.NumElements(),
-          ToTernaryDtype(tensor.dtype()), static_cast<uint32_t>(id)};
+  return {Data(tensor), tensor.NumElements(), ToTernaryDtype(tensor.dtype()),
+          static_cast<uint32_t>(id)};
 }
 
 // TensorFlow's own pool.
@@ -160,6 +191,14 @@ int64_t NumBuckets(const std::vector<TernaryTensor>& tensors,
     buckets += ternary_num_buckets(tensor.size, bucket_size);
   }
   return buckets;
+}
+
+int64_t NumGroups(const std::vector<TernaryTensor>& tensors) {
+  int64_t groups = 0;
+  for (const TernaryTensor& tensor : tensors) {
+    groups += ternary_num_groups(tensor.size);
+  }
+  return groups;
 }
 
 int64_t NumWords(const std::vector<TernaryTensor>& tensors,
@@ -226,6 +265,9 @@ class TernaryEncodeOp : public OpKernel {
                    context->GetAttr("num_workers", &options_.num_workers));
     OP_REQUIRES_OK(context, context->GetAttr("rank", &rank));
     OP_REQUIRES_OK(context, context->GetAttr("seed", &seed));
+    DataType payload_type;
+    OP_REQUIRES_OK(context, context->GetAttr("Tpayload", &payload_type));
+    options_.format = payload_type == DT_UINT8 ? kTernaryTrits : kTernaryWords;
     options_.rank = static_cast<uint32_t>(rank);
     options_.seed = static_cast<uint64_t>(seed);
   }
@@ -256,9 +298,10 @@ class TernaryEncodeOp : public OpKernel {
     Tensor* num_nonzero;
     Tensor* num_clipped;
     const int64_t num_tensors = static_cast<int64_t>(tensors.size());
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(
-                       0, {NumWords(tensors, options_.num_workers)}, &payload));
+    const int64_t length = options_.format == kTernaryTrits
+                               ? kTernaryGroupBytes * NumGroups(tensors)
+                               : NumWords(tensors, options_.num_workers);
+    OP_REQUIRES_OK(context, context->allocate_output(0, {length}, &payload));
     OP_REQUIRES_OK(context,
                    context->allocate_output(1, {num_tensors}, &num_nonzero));
     OP_REQUIRES_OK(context,
@@ -268,8 +311,7 @@ class TernaryEncodeOp : public OpKernel {
     const TernaryPool pool = Pool(context);
     ternary_encode(tensors.data(), static_cast<int>(num_tensors), &options,
                    ToDouble(*clip_levels).data(), ToDouble(*scalers).data(),
-                   payload->flat<int64_t>().data(),
-                   num_nonzero->flat<int64_t>().data(),
+                   Data(*payload), num_nonzero->flat<int64_t>().data(),
                    num_clipped->flat<int64_t>().data(), &pool);
   }
 
@@ -278,9 +320,55 @@ class TernaryEncodeOp : public OpKernel {
   TernaryEncodeOptions options_ = {};
 };
 
+class TernarySumTritsOp : public OpKernel {
+ public:
+  explicit TernarySumTritsOp(OpKernelConstruction* context)
+      : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("num_workers", &num_workers_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& parts = context->input(0);
+    const int64_t unit = num_workers_ * kTernaryGroupBytes;
+    OP_REQUIRES(context, parts.NumElements() % unit == 0,
+                errors::InvalidArgument(
+                    "Invalid length of `parts`. Expected a multiple of ", unit,
+                    " (", num_workers_, " workers, groups of ",
+                    static_cast<int>(kTernaryGroupBytes),
+                    " bytes). Received: ", parts.NumElements(), "."));
+    const int64_t groups = parts.NumElements() / unit;
+    Tensor* words;
+    OP_REQUIRES_OK(
+        context,
+        context->allocate_output(
+            0, {ternary_num_words(groups * kTernaryGroup, num_workers_)},
+            &words));
+    const TernaryPool pool = Pool(context);
+    ternary_sum_trits(parts.flat<uint8_t>().data(), groups, num_workers_,
+                      words->flat<int64_t>().data(), &pool);
+  }
+
+ private:
+  int64_t num_workers_;
+};
+
 class TernaryDecodeOp : public OpKernel {
  public:
   explicit TernaryDecodeOp(OpKernelConstruction* context) : OpKernel(context) {
+    std::string layout;
+    DataType payload_type;
+    OP_REQUIRES_OK(context, context->GetAttr("layout", &layout));
+    OP_REQUIRES_OK(context, context->GetAttr("Tpayload", &payload_type));
+    layout_ = layout == "sum"            ? kTernarySum
+              : layout == "sum_of_trits" ? kTernarySumOfTrits
+                                         : kTernaryGathered;
+    OP_REQUIRES(
+        context, (payload_type == DT_UINT8) == (layout_ == kTernaryGathered),
+        errors::InvalidArgument("Invalid type of `payload`. Expected uint8 for "
+                                "layout 'gathered', int64 for the others. "
+                                "Received: ",
+                                DataTypeString(payload_type), ", layout '",
+                                layout, "'."));
     OP_REQUIRES_OK(context, context->GetAttr("bucket_size", &bucket_size_));
     OP_REQUIRES_OK(context, context->GetAttr("num_workers", &num_workers_));
   }
@@ -303,13 +391,12 @@ class TernaryDecodeOp : public OpKernel {
       OP_REQUIRES_OK(context, context->allocate_output(i, shape, &gradient));
       tensors.push_back(View(*gradient));
     }
-    OP_REQUIRES_OK(context, CheckLength("payload", payload->NumElements(),
-                                        NumWords(tensors, num_workers_)));
+    OP_REQUIRES_OK(context, CheckPayload(*payload, tensors));
     OP_REQUIRES_OK(context, CheckLength("scalers", scalers->NumElements(),
                                         NumBuckets(tensors, bucket_size_)));
     const TernaryPool pool = Pool(context);
     const int64_t guard =
-        ternary_decode(payload->flat<int64_t>().data(), tensors.data(),
+        ternary_decode(Data(*payload), layout_, tensors.data(),
                        static_cast<int>(tensors.size()), bucket_size_,
                        num_workers_, ToDouble(*scalers).data(), &pool);
     OP_REQUIRES(
@@ -323,10 +410,30 @@ class TernaryDecodeOp : public OpKernel {
   }
 
  private:
+  Status CheckPayload(const Tensor& payload,
+                      const std::vector<TernaryTensor>& tensors) const {
+    const int64_t length = payload.NumElements();
+    if (layout_ == kTernarySum) {
+      return CheckLength("payload", length, NumWords(tensors, num_workers_));
+    }
+    const int64_t groups = NumGroups(tensors);
+    if (layout_ == kTernaryGathered) {
+      return CheckLength("payload", length,
+                         num_workers_ * groups * kTernaryGroupBytes);
+    }
+    const int64_t words =
+        ternary_num_words(groups * kTernaryGroup, num_workers_);
+    if (length >= words) return OkStatus();
+    return CheckLength("payload", length, words);
+  }
+
+  TernaryLayout layout_;
   int64_t bucket_size_;
   int64_t num_workers_;
 };
 
+REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernarySumTrits").Device(DEVICE_CPU),
+                        TernarySumTritsOp);
 REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernaryScalers").Device(DEVICE_CPU),
                         TernaryScalersOp);
 REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernaryEncode").Device(DEVICE_CPU),

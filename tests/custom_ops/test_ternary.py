@@ -441,3 +441,119 @@ def test_runs_in_a_graph_of_unknown_shapes(implementation):
     for shape in [(), (0, 3), (41,), (2, 3, 4)]:
         gradient = np.ones(shape, np.float32)
         np.testing.assert_array_equal(round_trip(gradient), gradient)
+
+
+# --- trits -------------------------------------------------------------------
+
+
+def _trit_gradients():
+    random = np.random.default_rng(4)
+    shapes = [(), (0,), (1,), (159,), (160,), (161,), (8, 8, 3, 33)]
+    return [random.normal(size=s).astype(np.float32) for s in shapes]
+
+
+def test_trits_are_those_of_numpy(compiled):
+    gradients = _trit_gradients()
+    scalers = custom_ops.ternary_scalers(gradients, 2.5, 0).numpy()
+    stream = dict(seed=9, step=5, rank=3)
+    payload, num_nonzero, _ = _encode(gradients, scalers, trits=True, **stream)
+    signs = [
+        reference.levels(
+            g, scalers[t : t + 1], scalers[t : t + 1], 0, tensor=t, **stream
+        )
+        for t, g in enumerate(gradients)
+    ]
+    expected = np.concatenate([reference.pack_trits(s) for s in signs])
+    np.testing.assert_array_equal(payload, expected)
+    assert num_nonzero.numpy().tolist() == [np.count_nonzero(s) for s in signs]
+    assert payload.shape[0] == custom_ops.GROUP_BYTES * sum(
+        custom_ops.num_groups(g.size) for g in gradients
+    )
+
+
+@pytest.mark.parametrize(
+    "num_workers, dtype",
+    [
+        (1, np.float32),
+        (2, np.float16),
+        (3, np.float64),
+        (4, tf.bfloat16.as_numpy_dtype),
+        (9, np.float32),
+        (127, np.float32),
+        (130, np.float32),  # more than a byte's sums hold
+    ],
+)
+def test_layouts_decode_to_the_same_bits(implementation, num_workers, dtype):
+    gradients = [g.astype(dtype) for g in _trit_gradients()]
+    if num_workers > 9:
+        gradients = gradients[-2:-1]
+    bucket_size = 37
+    scalers = custom_ops.ternary_scalers(gradients, None, bucket_size)
+    options = dict(bucket_size=bucket_size, num_workers=num_workers)
+    words, trits = [], []
+    for rank in range(num_workers):
+        words.append(_encode(gradients, scalers, rank=rank, **options)[0])
+        trits.append(
+            _encode(gradients, scalers, rank=rank, trits=True, **options)[0]
+        )
+    parts = tf.concat(trits, axis=0)
+    sums = custom_ops.ternary_sum_trits(parts, num_workers)
+    groups = sum(custom_ops.num_groups(g.size) for g in gradients)
+    assert sums.shape[0] == custom_ops.num_words(160 * groups, num_workers)
+    decoded = [
+        custom_ops.ternary_decode(
+            payload,
+            scalers,
+            _shapes(gradients),
+            [g.dtype for g in gradients],
+            layout=layout,
+            **options,
+        )
+        for payload, layout in (
+            (tf.add_n(words), "sum"),
+            (parts, "gathered"),
+            (sums, "sum_of_trits"),
+            # Shards are padded: more words may follow.
+            (tf.pad(sums, [[0, 5]]), "sum_of_trits"),
+        )
+    ]
+    for other in decoded[1:]:
+        for expected, received in zip(decoded[0], other, strict=True):
+            assert received.dtype == expected.dtype
+            np.testing.assert_array_equal(expected, received)
+    assert np.asarray(decoded[0][-1]).astype(np.float64).any()
+
+
+def test_sum_of_shards_is_the_sum_of_all(implementation):
+    # 27 groups fill whole words for two workers.
+    random = np.random.default_rng(5)
+    parts = random.integers(0, 243, [2, 2, 27 * 32]).astype(np.uint8)
+    whole = custom_ops.ternary_sum_trits(parts.reshape(-1), 2)
+    shards = [
+        custom_ops.ternary_sum_trits(parts[:, i].reshape(-1), 2)
+        for i in range(2)
+    ]
+    np.testing.assert_array_equal(whole, np.concatenate(shards))
+
+
+def test_length_of_gathered_payloads(implementation):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        custom_ops.ternary_decode(
+            tf.zeros([96], tf.uint8),
+            tf.ones([1]),
+            _shapes([np.zeros([161])]),
+            [tf.float32],
+            bucket_size=0,
+            num_workers=2,
+            layout="gathered",
+        )
+    assert "Invalid length of `payload`." in str(error.value)
+
+
+def test_length_of_parts(compiled):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        custom_ops.ternary_sum_trits(tf.zeros([96], tf.uint8), 2)
+    assert (
+        "Invalid length of `parts`. Expected a multiple of 64 (2 workers, "
+        "groups of 32 bytes). Received: 96."
+    ) in str(error.value)

@@ -14,6 +14,10 @@ COMPRESSIONS = [
     tg.TernGrad(clip_mode="shared", seed=3),
     tg.TernGrad(clip_factor=None, bucket_size=16),
     tg.TernGrad(min_size=50),
+    tg.TernGrad(exchange="allgather"),
+    tg.TernGrad(exchange="allreduce", bucket_size=9),
+    tg.TernGrad(exchange="alltoall"),
+    tg.TernGrad(exchange="alltoall", clip_mode="shared", bucket_size=16),
     tg.NoCompression(),
     tg.FP16(),
 ]
@@ -379,3 +383,104 @@ def test_two_tapes_in_one_function(same):
         one, two = step()
         np.testing.assert_array_equal(one, np.full(1000, 1.0))
         np.testing.assert_array_equal(two, np.full(1000, 2.0))
+
+
+@pytest.mark.parametrize("exchange", ["allgather", "allreduce", "alltoall"])
+def test_exchanges_give_the_same_bits_in_a_graph(exchange):
+    shapes = [(1000, 13), (3,), (0,), (161,)]
+    variables = _variables(shapes)
+    gradients = _gradients(RANK, shapes)
+    results = []
+    for compression in (tg.TernGrad(exchange=exchange), tg.TernGrad()):
+
+        @tf.function
+        def step(*gradients, compression=compression):
+            return tg.exchange(
+                list(gradients),
+                variables,
+                compression,
+                step=tf.constant(5, tf.int64),
+                name=f"same.{compression.exchange}",
+            )
+
+        results.append(step(*gradients))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+    _assert_same_on_all_workers(results[0], exchange)
+
+
+def test_real_and_local_workers_together():
+    # SIZE * 2 workers: every process stands for two.
+    shapes = [(40, 9), (7,)]
+    for exchange in ("allgather", "allreduce", "alltoall"):
+        compression = tg.TernGrad(exchange=exchange)
+        averages = tg.exchange(
+            [_gradients(2 * RANK + i, shapes) for i in range(2)],
+            _variables(shapes),
+            compression,
+            step=tf.constant(2, tf.int64),
+            workers=tg.LocalWorkers(2),
+        )
+        expected = _local_workers(
+            [_gradients(r, shapes) for r in range(2 * SIZE)],
+            shapes,
+            compression,
+            2,
+        )
+        for average, same in zip(averages, expected, strict=True):
+            np.testing.assert_array_equal(average, same)
+
+
+@pytest.mark.parametrize("exchange", ["allgather", "allreduce", "alltoall"])
+def test_gradients_of_other_shapes_stop_all_workers(exchange):
+    size = 300 if RANK == 0 else 301
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        tg.exchange(
+            [tf.ones([size])],
+            _variables([(size,)]),
+            tg.TernGrad(exchange=exchange),
+            name=f"shapes.{exchange}",
+        )
+    assert (
+        "Gradients differ between workers in number, shape or dtype. Those of "
+        f"worker {RANK}: [('float32', '({size},)')]"
+    ) in str(error.value)
+    # The workers are still together.
+    assert len(tg.exchange([tf.ones([3])], _variables([(3,)]), tg.TernGrad()))
+
+
+def test_float_now_and_then():
+    variables = _variables([(2,)])
+    compression = tg.TernGrad(warmup_steps=1, float_every=3, seed=4)
+    counter = tf.Variable(0, dtype=tf.int64)
+    g = tf.constant([1.0, 1e-3])
+
+    @tf.function
+    def step():
+        (average,) = tg.exchange([g], variables, compression, step=counter)
+        return average
+
+    in_float = [abs(float(step()[1]) - 1e-3) < 1e-8 for _ in range(7)]
+    assert in_float == [True, False, True, False, False, True, False]
+
+
+def test_float_now_and_then_survives_unused_results():
+    # The collectives of the branch must not be pruned on one worker alone.
+    variables = _variables([(2,)])
+    compression = tg.TernGrad(float_every=2)
+    counter = tf.Variable(0, dtype=tf.int64)
+
+    @tf.function
+    def step(g):
+        (average,) = tg.exchange([g], variables, compression, step=counter)
+        return average if RANK == 0 else tf.zeros([2])
+
+    for _ in range(4):
+        step(tf.constant([1.0, 2.0]))
+    assert counter.numpy() == 4
+
+
+def test_measured_link_is_the_same_everywhere():
+    link = tg.measure_link()
+    assert 0 < link.latency < 10 and 1e5 < link.bandwidth < 1e13
+    assert set(collectives.allgather_object(link, "link")) == {link}

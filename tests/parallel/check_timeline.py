@@ -17,6 +17,8 @@ def main(kind):
         "exempt": dict(compression=tg.TernGrad(exempt=["*1", "*2"])),
         "sparse": dict(compression=tg.TernGrad()),
         "groups": dict(compression=tg.TernGrad(), groups=3),
+        "allgather": dict(compression=tg.TernGrad(exchange="allgather")),
+        "alltoall": dict(compression=tg.TernGrad(exchange="alltoall")),
     }[kind]
     variables = [
         keras.Variable(np.zeros((40, i + 1), "float32"), name=f"v{i}")

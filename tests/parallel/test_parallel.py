@@ -39,7 +39,15 @@ def test_workers(num_workers):
 
 
 def test_number_of_collectives_a_step(tmp_path):
-    kinds = ["ternary", "exempt", "sparse", "groups"]
+    expected = {
+        "ternary": 2,
+        "exempt": 3,
+        "sparse": 4,
+        "groups": 6,
+        "allgather": 2,
+        "alltoall": 3,
+    }
+    kinds = list(expected)
     timeline = tmp_path / "timeline.json"
     result = launch(
         2,
@@ -54,7 +62,7 @@ def test_number_of_collectives_a_step(tmp_path):
         kind = kinds[int(re.search(r"optimizer(\d)", name)[1])]
         assert calls == NUM_STEPS, name
         counts[kind] += 1
-    assert counts == {"ternary": 2, "exempt": 3, "sparse": 4, "groups": 6}
+    assert counts == expected
 
 
 def _calls(text):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import signal
 import threading
 import time
@@ -124,6 +125,71 @@ def test_lost_worker_and_next_start(flags, finished, tmp_path, lost):
         np.testing.assert_array_equal(a, b)
     entries = metrics_log.read(workdir / "metrics.jsonl")
     assert [entry["epoch"] for entry in entries] == list(range(1, EPOCHS + 1))
+
+
+def test_run_killed_at_a_random_step_equals_one_that_was_not(
+    flags, finished, tmp_path
+):
+    workdir = tmp_path / "run"
+    command = [*flags, f"--workdir={workdir}"]
+    results = []
+    run = threading.Thread(target=lambda: results.append(launch(2, command)))
+    run.start()
+    # Any time between the first checkpoint and the last, so in any state of a
+    # step, a validation or a checkpoint's writing.
+    first, last = 1, EPOCHS - 2
+    epoch = random.SystemRandom().randint(first, last)
+    wait_for(workdir / "checkpoints" / f"epoch-{epoch:05d}")
+    time.sleep(random.SystemRandom().uniform(0, 0.1))
+    for rank in (0, 1):
+        try:
+            os.kill(worker(workdir, rank), signal.SIGKILL)
+        except (LookupError, ProcessLookupError):
+            pass  # horovodrun was faster
+    run.join(timeout=60)
+    (result,) = results
+    assert result.returncode != 0, f"finished before its end, epoch {epoch}"
+
+    result = launch(2, command)
+    assert result.returncode == 0, result.stdout
+    assert "Going on after epoch " in result.stdout, f"killed after {epoch}"
+    for a, b in zip(weights(workdir), weights(finished[0]), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=f"killed after {epoch}")
+
+
+@pytest.mark.parametrize(
+    "accumulate, starts", [(1, [(2, 1), (1, 2)]), (2, [(4, 1), (2, 2)])]
+)
+def test_virtual_workers_equal_real_ones_to_the_bit(
+    flags, tmp_path, accumulate, starts
+):
+    common = [*flags, "--dropout=0", "--epochs=2", "--batch_size=4"]
+    common += [f"--accumulate={accumulate}"]
+    workdirs = []
+    for processes, virtual in starts:
+        workdir = tmp_path / f"{processes}"
+        result = launch(
+            processes,
+            [*common, f"--workdir={workdir}", f"--virtual_workers={virtual}"],
+        )
+        assert result.returncode == 0, result.stdout
+        workdirs.append(workdir)
+    for a, b in zip(*map(weights, workdirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+    real, simulated = (
+        metrics_log.read(workdir / "metrics.jsonl")[-1] for workdir in workdirs
+    )
+    for name in (
+        "step",
+        "bits_per_element",
+        "zero_fraction",
+        "saturation",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+    ):
+        assert simulated[name] == pytest.approx(real[name], rel=1e-5), name
 
 
 def test_going_on_with_three_workers(flags, finished, tmp_path):

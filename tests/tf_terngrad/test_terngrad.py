@@ -52,7 +52,22 @@ import tf_terngrad as tg
         (
             dict(exchange="ring"),
             "Invalid value for argument exchange. Expected one of {'auto', "
-            "'allreduce'}. Received: exchange='ring'",
+            "'allgather', 'allreduce', 'alltoall'}. Received: exchange='ring'",
+        ),
+        (
+            dict(float_every=0),
+            "Invalid value for argument float_every. Expected an integer >= 1. "
+            "Received: float_every=0",
+        ),
+        (
+            dict(float_every=(2, 3)),
+            "Invalid value for argument float_every. Expected (period, length) "
+            "with length <= period. Received: (2, 3)",
+        ),
+        (
+            dict(warmup_steps=-1),
+            "Invalid value for argument warmup_steps. Expected an integer >= "
+            "0. Received: warmup_steps=-1",
         ),
     ],
 )
@@ -85,7 +100,19 @@ def test_number_of_local_workers(num_workers):
     "compression",
     [
         tg.TernGrad(),
-        tg.TernGrad(None, "shared", 7, 5, ["*/bias", "a"], "allreduce", -3),
+        tg.TernGrad(
+            None,
+            "shared",
+            7,
+            5,
+            ["*/bias", "a"],
+            "alltoall",
+            (9, 2),
+            11,
+            False,
+            -3,
+            tg.Link(1e-4, 1e8),
+        ),
         tg.NoCompression(),
         tg.FP16(),
     ],
@@ -108,12 +135,19 @@ def test_agreement_leaves_the_seed_out():
 
 # DESIGN's table: bits per element and worker, for a long tensor.
 @pytest.mark.parametrize(
-    "num_workers, bits", [(2, 2.4), (4, 4.8), (8, 7.5), (64, 14.0)]
+    "exchange, bits",
+    [
+        ("allgather", {2: 1.6, 4: 4.8, 8: 11.2, 64: 101}),
+        ("allreduce", {2: 2.4, 4: 4.8, 8: 7.5, 64: 14.0}),
+        ("alltoall", {2: 2.0, 4: 3.6, 8: 5.1, 64: 8.6}),
+    ],
 )
-def test_bits_of_the_allreduce_exchange(num_workers, bits):
+def test_bits_of_exchanges(exchange, bits):
     size = 10_000_000
-    sent = tg.TernGrad().bits_sent([size], ["w"], num_workers) / size
-    assert sent == pytest.approx(bits, abs=0.06)
+    compression = tg.TernGrad(exchange=exchange)
+    for num_workers, expected in bits.items():
+        sent = compression.bits_sent([size], ["w"], num_workers) / size
+        assert sent == pytest.approx(expected, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -130,15 +164,19 @@ def test_bits_of_float_exchanges(num_workers, bits):
     "options, bits",
     [
         # 27 digits a word at N = 2: 100 -> 4 words, 27 -> 1; the guard.
-        (dict(), 64 * (4 + 1 + 1) + 2 * 32),
-        (dict(bucket_size=10), 64 * (4 + 1 + 1) + (10 + 3) * 32),
-        (dict(min_size=28), 64 * (4 + 1) + 32 + 27 * 32),
-        (dict(min_size=27), 64 * (4 + 1 + 1) + 2 * 32),
-        (dict(exempt=["*a"]), 64 * (1 + 1) + 32 + 100 * 32),
+        # Two more entries travel with the scalers.
+        (dict(), 64 * (4 + 1 + 1) + 4 * 32),
+        (dict(bucket_size=10), 64 * (4 + 1 + 1) + (10 + 3 + 2) * 32),
+        (dict(min_size=28), 64 * (4 + 1) + 3 * 32 + 27 * 32),
+        (dict(min_size=27), 64 * (4 + 1 + 1) + 4 * 32),
+        (dict(exempt=["*a"]), 64 * (1 + 1) + 3 * 32 + 100 * 32),
+        (dict(exempt=["*a", "*b"]), 127 * 32),
+        (dict(min_size=28, exchange="allgather"), 8 * 32 + 3 * 32 + 27 * 32),
     ],
 )
 def test_bits_count_scalers_guard_and_floats(options, bits):
-    sent = tg.TernGrad(**options).bits_sent([100, 27], ["m/a", "m/b"], 2)
+    compression = tg.TernGrad(**{"exchange": "allreduce", **options})
+    sent = compression.bits_sent([100, 27], ["m/a", "m/b"], 2)
     assert sent == bits  # 2 (N - 1) / N = 1
 
 
@@ -151,3 +189,22 @@ def test_horovod_compression_refuses_what_needs_names():
         "which variable a tensor belongs to. Received: "
         f"config={tg.TernGrad(min_size=3)!r}"
     )
+
+
+def test_link_is_a_link():
+    with pytest.raises(TypeError) as error:
+        tg.TernGrad(link=1e9)
+    assert str(error.value) == (
+        "Invalid type for argument link. Expected tg.Link(...) or None. "
+        "Received: link=1000000000.0"
+    )
+    with pytest.raises(ValueError) as error:
+        tg.Link(latency=0.0)
+    assert str(error.value) == (
+        "Invalid value for argument latency. Expected a finite number > 0. "
+        "Received: latency=0.0"
+    )
+
+
+def test_link_of_one_worker_is_the_default():
+    assert tg.measure_link() == tg.Link()

@@ -81,7 +81,8 @@ Codec::Codec(int64_t num_workers)
     }
   }
   for (int digit = 0; digit < digits_; ++digit) {
-    all_zero_ += Power(base_, digit);
+    powers_of_base_.push_back(Power(base_, digit));
+    all_zero_ += powers_of_base_.back();
   }
   if (unpack_base_ <= kMaxTableEntries) {
     sums_.assign(unpack_base_ * kUnpackStride, 0.0f);
@@ -122,6 +123,19 @@ void Codec::Pack(const uint16_t* plus, const uint16_t* minus, int64_t count,
       word += power * (1 + ((plus_bits >> i) & 1) - ((minus_bits >> i) & 1));
     }
     words[full_words] = word;
+  }
+}
+
+void Codec::PackSums(const int32_t* sums, int64_t count,
+                     uint64_t* words) const {
+  for (int64_t first = 0; first < count; first += digits_) {
+    const int digits =
+        static_cast<int>(std::min<int64_t>(digits_, count - first));
+    uint64_t word = 0;  // products do not wait for each other
+    for (int i = 0; i < digits; ++i) {
+      word += static_cast<uint64_t>(sums[first + i]) * powers_of_base_[i];
+    }
+    *words++ = word;
   }
 }
 

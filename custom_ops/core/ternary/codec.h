@@ -43,6 +43,9 @@ class Codec {
   void Pack(const uint16_t* plus, const uint16_t* minus, int64_t count,
             uint64_t* words) const;
 
+  // Sums of digits, each in [0, 2N], to words.
+  void PackSums(const int32_t* sums, int64_t count, uint64_t* words) const;
+
   // Words to `count` sums in [-N, N]. Writes up to the next multiple of
   // digits() and kSlack more.
   void Unpack(const uint64_t* words, int64_t count, float* sums) const;
@@ -58,6 +61,7 @@ class Codec {
   int64_t num_workers_;
   uint64_t base_;
   int digits_;
+  std::vector<uint64_t> powers_of_base_;  // [digits_]
   uint64_t all_zero_;  // a word whose digits are all 1, the code of 0
   // Entry [t][bits] = sum of base^(kPackBits * t + j) over the set bits j.
   std::vector<uint64_t> powers_;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "custom_ops/core/ternary/codec.h"
@@ -18,6 +20,11 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Elements that one task encodes or decodes: its planes and sums stay in the
 // second-level cache.
 constexpr int64_t kMaxChunk = 8192;
+constexpr int64_t kDecodeChunk = 2048;
+// Digits of a word when there is one worker; with more workers, fewer.
+constexpr int64_t kMaxDigits = 40;
+// Sums of trits of that many workers fit a byte.
+constexpr int64_t kMaxByteParts = 127;
 // Shorter tensors are not clipped: their sigma says little.
 constexpr int64_t kMinClippedSize = 32;
 // Nor are nearly constant ones, or a bias of one element would never train.
@@ -72,6 +79,13 @@ std::vector<int64_t> BucketOffsets(const TernaryTensor* tensors,
   });
 }
 
+std::vector<int64_t> GroupOffsets(const TernaryTensor* tensors,
+                                  int num_tensors) {
+  return Offsets(tensors, num_tensors, [](const TernaryTensor& tensor) {
+    return ternary_num_groups(tensor.size);
+  });
+}
+
 std::vector<int64_t> WordOffsets(const TernaryTensor* tensors, int num_tensors,
                                  const Codec& codec) {
   return Offsets(tensors, num_tensors, [&](const TernaryTensor& tensor) {
@@ -105,9 +119,10 @@ const float* AsFloat(const TernaryTensor& tensor, const Chunk& chunk,
   }
   const uint16_t* data =
       static_cast<const uint16_t*>(tensor.data) + chunk.first;
-  const auto convert =
-      tensor.dtype == kTernaryFloat16 ? FromFloat16 : FromBfloat16;
-  for (int64_t i = 0; i < chunk.count; ++i) buffer[i] = convert(data[i]);
+  const Kernels& kernels = ActiveKernels();
+  const auto widen = tensor.dtype == kTernaryFloat16 ? kernels.widen_f16
+                                                     : kernels.widen_bf16;
+  widen(data, chunk.count, buffer);
   return buffer;
 }
 
@@ -125,6 +140,28 @@ void AtomicMax(std::atomic<double>* target, double value) {
   while (seen < value && !target->compare_exchange_weak(
                              seen, value, std::memory_order_relaxed)) {
   }
+}
+
+// Raises the maxima of the block's buckets and, if the tensor may be clipped,
+// computes its moments.
+template <typename T>
+void BlockStatistics(const T* data, const Chunk& block, int64_t bucket_size,
+                     bool clips, Statistics (*statistics)(const T*, int64_t),
+                     double (*abs_max)(const T*, int64_t),
+                     std::atomic<double>* maxima, Moments* moments) {
+  Statistics all = {};
+  if (clips) {
+    all = statistics(data, block.count);
+    *moments = all.moments;
+  }
+  ForEachBucket(block.first, block.count, bucket_size,
+                [&](int64_t bucket, int64_t first, int64_t count) {
+                  const bool is_block = clips && count == block.count;
+                  AtomicMax(maxima + bucket,
+                            is_block ? all.abs_max
+                                     : abs_max(data + (first - block.first),
+                                               count));
+                });
 }
 
 // The clip level of a tensor, c * sigma, or infinity where it is not clipped.
@@ -156,6 +193,28 @@ Counts TernarizeBucket(Counts (*ternarize)(const Run<T>&, uint16_t*, uint16_t*),
       chunk_data + offset,    first,  count, offset, static_cast<T>(clip_level),
       static_cast<T>(scaler), &stream};
   return ternarize(run, plus, minus);
+}
+
+// Sums of trits (0 to 2 each) of groups [first, first + groups) of all parts.
+void SumTrits(const uint8_t* parts, int64_t groups_per_part, int64_t first,
+              int64_t groups, int64_t num_parts, int32_t* sums) {
+  const Kernels& kernels = ActiveKernels();
+  const int64_t count = groups * kTernaryGroup;
+  uint8_t partial[kTernaryGroup * kMaxDigits];
+  for (int64_t part = 0; part < num_parts; part += kMaxByteParts) {
+    std::memset(partial, 0, count);
+    const int64_t end = std::min(num_parts, part + kMaxByteParts);
+    for (int64_t p = part; p < end; ++p) {
+      kernels.add_trits(
+          parts + (p * groups_per_part + first) * kTernaryGroupBytes, groups,
+          partial);
+    }
+    if (part == 0) {
+      for (int64_t i = 0; i < count; ++i) sums[i] = partial[i];
+    } else {
+      for (int64_t i = 0; i < count; ++i) sums[i] += partial[i];
+    }
+  }
 }
 
 // scaler / N in double; NaN for an infinite scaler.
@@ -199,6 +258,10 @@ extern "C" int64_t ternary_num_words(int64_t size, int64_t num_workers) {
   return Codec::ForWorkers(num_workers).NumWords(size);
 }
 
+extern "C" int64_t ternary_num_groups(int64_t size) {
+  return (size + kTernaryGroup - 1) / kTernaryGroup;
+}
+
 extern "C" int64_t ternary_num_buckets(int64_t size, int64_t bucket_size) {
   return bucket_size == 0 ? 1 : (size + bucket_size - 1) / bucket_size;
 }
@@ -221,25 +284,14 @@ extern "C" void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
     const TernaryTensor& tensor = tensors[block.tensor];
     std::atomic<double>* maximum = &maxima[bucket_offsets[block.tensor]];
     if (tensor.dtype == kTernaryFloat64) {
-      const double* data = static_cast<const double*>(tensor.data);
-      ForEachBucket(block.first, block.count, bucket_size,
-                    [&](int64_t bucket, int64_t first, int64_t count) {
-                      AtomicMax(maximum + bucket,
-                                kernels.abs_max_f64(data + first, count));
-                    });
-      if (clips) {
-        moments[b] = kernels.moments_f64(data + block.first, block.count);
-      }
+      BlockStatistics(static_cast<const double*>(tensor.data) + block.first,
+                      block, bucket_size, clips, kernels.statistics_f64,
+                      kernels.abs_max_f64, maximum, &moments[b]);
     } else {
       float buffer[kStatisticsBlock];
-      const float* data = AsFloat(tensor, block, buffer);
-      ForEachBucket(
-          block.first, block.count, bucket_size,
-          [&](int64_t bucket, int64_t first, int64_t count) {
-            AtomicMax(maximum + bucket,
-                      kernels.abs_max_f32(data + (first - block.first), count));
-          });
-      if (clips) moments[b] = kernels.moments_f32(data, block.count);
+      BlockStatistics(AsFloat(tensor, block, buffer), block, bucket_size, clips,
+                      kernels.statistics_f32, kernels.abs_max_f32, maximum,
+                      &moments[b]);
     }
   });
 
@@ -272,18 +324,20 @@ extern "C" void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
 extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
                                const TernaryEncodeOptions* options,
                                const double* clip_levels, const double* scalers,
-                               int64_t* payload, int64_t* num_nonzero,
+                               void* payload, int64_t* num_nonzero,
                                int64_t* num_clipped, const TernaryPool* pool) {
   const Kernels& kernels = ActiveKernels();
   const Codec& codec = Codec::ForWorkers(options->num_workers);
-  // Chunks begin at a word and at a Philox block.
-  const int64_t unit = kPhiloxBlock * codec.digits();
+  const bool is_trits = options->format == kTernaryTrits;
+  // Chunks begin at a Philox block, and at a group or a word.
+  const int64_t unit = is_trits ? kTernaryGroup : kPhiloxBlock * codec.digits();
   const std::vector<Chunk> chunks =
       Split(tensors, num_tensors, kMaxChunk / unit * unit);
   const std::vector<int64_t> bucket_offsets =
       BucketOffsets(tensors, num_tensors, options->bucket_size);
-  const std::vector<int64_t> word_offsets =
-      WordOffsets(tensors, num_tensors, codec);
+  const std::vector<int64_t> offsets =
+      is_trits ? GroupOffsets(tensors, num_tensors)
+               : WordOffsets(tensors, num_tensors, codec);
   std::vector<std::atomic<int64_t>> nonzero(num_tensors);
   std::vector<std::atomic<int64_t>> clipped(num_tensors);
   for (int t = 0; t < num_tensors; ++t) nonzero[t] = clipped[t] = 0;
@@ -294,9 +348,9 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
     const TernaryTensor& tensor = tensors[chunk.tensor];
     const Stream stream = {options->seed, options->step, options->rank,
                            tensor.id};
-    // Room for the word-sized reads of Codec::Pack.
-    uint16_t plus[kMaxChunk / 16 + 8] = {};
-    uint16_t minus[kMaxChunk / 16 + 8] = {};
+    // Room for the word-sized reads of Codec::Pack and for a last group.
+    uint16_t plus[kMaxChunk / 16 + 16] = {};
+    uint16_t minus[kMaxChunk / 16 + 16] = {};
     float buffer[kMaxChunk];
     const bool is_double = tensor.dtype == kTernaryFloat64;
     const float* floats = is_double ? nullptr : AsFloat(tensor, chunk, buffer);
@@ -322,40 +376,95 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
         });
     nonzero[chunk.tensor] += counts.nonzero;
     clipped[chunk.tensor] += counts.clipped;
-    codec.Pack(plus, minus, chunk.count,
-               reinterpret_cast<uint64_t*>(payload) +
-                   word_offsets[chunk.tensor] + chunk.first / codec.digits());
+    const int64_t offset = offsets[chunk.tensor];
+    if (is_trits) {
+      kernels.pack_trits(
+          plus, minus, ternary_num_groups(chunk.count),
+          static_cast<uint8_t*>(payload) +
+              (offset + chunk.first / kTernaryGroup) * kTernaryGroupBytes);
+    } else {
+      codec.Pack(plus, minus, chunk.count,
+                 static_cast<uint64_t*>(payload) + offset +
+                     chunk.first / codec.digits());
+    }
   });
 
   for (int t = 0; t < num_tensors; ++t) {
     num_nonzero[t] = nonzero[t];
     num_clipped[t] = clipped[t];
   }
-  payload[word_offsets[num_tensors]] = 1;
+  if (!is_trits) static_cast<int64_t*>(payload)[offsets[num_tensors]] = 1;
 }
 
-extern "C" int64_t ternary_decode(const int64_t* payload,
+extern "C" void ternary_sum_trits(const uint8_t* parts, int64_t groups,
+                                  int64_t num_workers, int64_t* words,
+                                  const TernaryPool* pool) {
+  const Codec& codec = Codec::ForWorkers(num_workers);
+  // Chunks begin at a group and at a word.
+  const int64_t unit = kTernaryGroup /
+                       std::gcd<int64_t>(kTernaryGroup, codec.digits()) *
+                       codec.digits();
+  const TernaryTensor all = {nullptr, groups * kTernaryGroup, kTernaryFloat32,
+                             0};
+  const std::vector<Chunk> chunks = Split(&all, 1, unit);
+  const int64_t cost = unit * (1 + num_workers);
+  ForEach(*pool, static_cast<int64_t>(chunks.size()), cost, [&](int64_t c) {
+    const Chunk& chunk = chunks[c];
+    int32_t sums[kTernaryGroup * kMaxDigits];
+    SumTrits(parts, groups, chunk.first / kTernaryGroup,
+             chunk.count / kTernaryGroup, num_workers, sums);
+    codec.PackSums(
+        sums, chunk.count,
+        reinterpret_cast<uint64_t*>(words) + chunk.first / codec.digits());
+  });
+}
+
+extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
                                   const TernaryTensor* tensors, int num_tensors,
                                   int64_t bucket_size, int64_t num_workers,
                                   const double* scalers,
                                   const TernaryPool* pool) {
   const Codec& codec = Codec::ForWorkers(num_workers);
+  const int64_t digits = codec.digits();
   const std::vector<int64_t> bucket_offsets =
       BucketOffsets(tensors, num_tensors, bucket_size);
-  const std::vector<int64_t> word_offsets =
-      WordOffsets(tensors, num_tensors, codec);
-  const int64_t guard = payload[word_offsets[num_tensors]];
-  if (guard != num_workers) return guard;
+  const std::vector<int64_t> offsets =
+      layout == kTernarySum ? WordOffsets(tensors, num_tensors, codec)
+                            : GroupOffsets(tensors, num_tensors);
+  const uint64_t* words = static_cast<const uint64_t*>(payload);
+  if (layout == kTernarySum) {
+    const int64_t guard = static_cast<int64_t>(words[offsets[num_tensors]]);
+    if (guard != num_workers) return guard;
+  }
 
-  const std::vector<Chunk> chunks = Split(
-      tensors, num_tensors,
-      kMaxChunk / 4 / codec.digits() * static_cast<int64_t>(codec.digits()));
-  ForEach(*pool, static_cast<int64_t>(chunks.size()), 2000, [&](int64_t c) {
+  // Chunks begin at a word or a group.
+  const int64_t unit = layout == kTernarySum ? digits : kTernaryGroup;
+  const std::vector<Chunk> chunks =
+      Split(tensors, num_tensors, kDecodeChunk / unit * unit);
+  const int64_t cost = 2000;
+  ForEach(*pool, static_cast<int64_t>(chunks.size()), cost, [&](int64_t c) {
     const Chunk& chunk = chunks[c];
-    float sums[kMaxChunk / 4 + Codec::kSlack];
-    codec.Unpack(reinterpret_cast<const uint64_t*>(payload) +
-                     word_offsets[chunk.tensor] + chunk.first / codec.digits(),
-                 chunk.count, sums);
+    const int64_t offset = offsets[chunk.tensor];
+    float buffer[kDecodeChunk + kTernaryGroup + Codec::kSlack];
+    const float* sums = buffer;
+    if (layout == kTernaryGathered) {
+      int32_t totals[kDecodeChunk];
+      const int64_t groups = ternary_num_groups(chunk.count);
+      SumTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
+               offset + chunk.first / kTernaryGroup, groups, num_workers,
+               totals);
+      for (int64_t i = 0; i < groups * kTernaryGroup; ++i) {
+        buffer[i] = static_cast<float>(totals[i] - num_workers);
+      }
+    } else {
+      // The first word may hold digits of the tensor before.
+      const int64_t first = layout == kTernarySum
+                                ? offset * digits + chunk.first
+                                : offset * kTernaryGroup + chunk.first;
+      codec.Unpack(words + first / digits, first % digits + chunk.count,
+                   buffer);
+      sums = buffer + first % digits;
+    }
     ForEachBucket(
         chunk.first, chunk.count, bucket_size,
         [&](int64_t bucket, int64_t first, int64_t count) {
@@ -364,5 +473,5 @@ extern "C" int64_t ternary_decode(const int64_t* payload,
                       sums + (first - chunk.first), Ratio(scaler, num_workers));
         });
   });
-  return guard;
+  return num_workers;
 }

@@ -6,14 +6,21 @@
 //
 // A gradient element g becomes sign(g) with probability |g| / s and 0
 // otherwise; s, the scaler, is shared by all elements of a bucket and by all
-// workers. A worker sends the digit sign + 1 in {0, 1, 2}. With N workers a
-// digit of the sum is in [0, 2N], so D digits of base 2N + 1 travel in one
-// 64-bit word, (2N + 1)^D <= 2^64, and an ordinary wrapping integer sum adds
-// all of them at once.
+// workers. A worker's element travels as the digit sign + 1 in {0, 1, 2}. Two
+// payloads:
 //
-// Payload: for each tensor in turn ceil(size / D) words, the first element in
-// the least significant digit, unused digits 0; then one guard word, 1 on each
-// worker, so that its sum says how many workers were added.
+// Words, to be added. The sum of N workers' digits is in [0, 2N], so D digits
+// of base 2N + 1 travel in one 64-bit word, (2N + 1)^D <= 2^64, and an ordinary
+// wrapping integer sum adds all of them at once. For each tensor in turn
+// ceil(size / D) words, the first element in the least significant digit,
+// unused digits 0; then one guard word, 1 on each worker, so that its sum says
+// how many workers were added.
+//
+// Trits, to be gathered. Five digits of base 3 in a byte, in groups of 160
+// elements and 32 bytes: byte j of a group holds its elements j, 32 + j, ...,
+// 128 + j, the first in the least significant digit. Each tensor begins a new
+// group; missing elements are zeros. ternary_sum_trits turns groups of all
+// workers into the words of their exact sum, in the order of the elements.
 //
 // Results depend on the arguments only: not on threads, not on the
 // instruction set.
@@ -51,11 +58,17 @@ typedef struct {
   void* pool;
 } TernaryPool;
 
+// Elements and bytes of a group of trits.
+enum { kTernaryGroup = 160, kTernaryGroupBytes = 32 };
+
 // Digits of base 2 * num_workers + 1 in one word.
 int ternary_digits_per_word(int64_t num_workers);
 
 // Words of one tensor of `size` elements.
 int64_t ternary_num_words(int64_t size, int64_t num_workers);
+
+// Groups of trits of one tensor of `size` elements.
+int64_t ternary_num_groups(int64_t size);
 
 // Scalers of one tensor: one if bucket_size is 0, else one per bucket_size
 // elements (the last bucket may be shorter).
@@ -71,33 +84,54 @@ void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
                      double clip_factor, int64_t bucket_size, double* scalers,
                      const TernaryPool* pool);
 
+typedef enum { kTernaryWords = 0, kTernaryTrits = 1 } TernaryFormat;
+
 typedef struct {
   int64_t bucket_size;
-  int64_t num_workers;
+  int64_t num_workers;  // that kTernaryWords are for
   uint64_t seed;
   uint64_t step;  // 40 bits
   uint32_t rank;  // 24 bits
+  TernaryFormat format;
 } TernaryEncodeOptions;
 
 // Clips at clip_levels (this worker's own scalers, or the shared ones),
 // ternarizes by scalers (shared), and writes the payload: all words and the
-// guard. num_nonzero and num_clipped [num_tensors] count elements.
-// Buckets whose scaler is infinite or below 2^-100 are all zero.
+// guard, or all groups of trits. num_nonzero and num_clipped [num_tensors]
+// count elements. Buckets whose scaler is infinite or below 2^-100 are all
+// zero.
 void ternary_encode(const TernaryTensor* tensors, int num_tensors,
                     const TernaryEncodeOptions* options,
                     const double* clip_levels, const double* scalers,
-                    int64_t* payload, int64_t* num_nonzero,
-                    int64_t* num_clipped, const TernaryPool* pool);
+                    void* payload, int64_t* num_nonzero, int64_t* num_clipped,
+                    const TernaryPool* pool);
+
+// The words of the sum of num_workers times `groups` groups of trits, which lie
+// one worker's after the other's: ternary_num_words(160 * groups) words.
+void ternary_sum_trits(const uint8_t* parts, int64_t groups,
+                       int64_t num_workers, int64_t* words,
+                       const TernaryPool* pool);
+
+typedef enum {
+  // The sum of words over workers: each tensor begins a word, a guard ends all.
+  kTernarySum = 0,
+  // What ternary_sum_trits makes of groups: each tensor begins a group, no
+  // guard.
+  kTernarySumOfTrits = 1,
+  // Groups of trits, one worker's after the other's.
+  kTernaryGathered = 2,
+} TernaryLayout;
 
 // Writes sum * ratio to every tensor, ratio = scaler / num_workers: one
 // division per bucket, rounded to float (to double for kTernaryFloat64), one
 // multiplication, one rounding to the tensor's dtype. An infinite
-// scaler gives NaN. `payload` is the sum over workers. Returns its guard word:
-// the tensors are untouched unless that equals num_workers.
-int64_t ternary_decode(const int64_t* payload, const TernaryTensor* tensors,
-                       int num_tensors, int64_t bucket_size,
-                       int64_t num_workers, const double* scalers,
-                       const TernaryPool* pool);
+// scaler gives NaN. Returns the number of workers in the payload: its guard
+// word under kTernarySum; the tensors are untouched unless that equals
+// num_workers.
+int64_t ternary_decode(const void* payload, TernaryLayout layout,
+                       const TernaryTensor* tensors, int num_tensors,
+                       int64_t bucket_size, int64_t num_workers,
+                       const double* scalers, const TernaryPool* pool);
 
 // Instruction set in use: "scalar" or "avx2". Chosen once, by cpuid; the
 // environment variable TERNARY_ISA=scalar overrides it.

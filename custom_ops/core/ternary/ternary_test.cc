@@ -1,6 +1,6 @@
-// Tests of the codec without TensorFlow: known answers, scalar against AVX2,
-// one thread against many, round trips. Prints the first failure and exits
-// with 1.
+// Tests of the codec without TensorFlow: known answers, one set of kernels
+// against the other, one thread against many, round trips, a fuzz test against
+// plain arithmetic.
 
 #include "custom_ops/core/ternary/ternary.h"
 
@@ -19,14 +19,7 @@
 #include "custom_ops/core/ternary/half.h"
 #include "custom_ops/core/ternary/kernels.h"
 #include "custom_ops/core/ternary/philox.h"
-
-#define CHECK(condition)                                                  \
-  do {                                                                    \
-    if (!(condition)) {                                                   \
-      std::printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
-      std::exit(1);                                                       \
-    }                                                                     \
-  } while (false)
+#include "custom_ops/core/ternary/ternary_test.h"
 
 namespace ternary {
 namespace {
@@ -140,7 +133,8 @@ Result RoundTrip(std::vector<std::vector<float>> gradients, int64_t bucket_size,
   result.clipped.resize(count);
   ternary_scalers(tensors.data(), count, clip_factor, bucket_size,
                   result.scalers.data(), &pool);
-  const TernaryEncodeOptions options = {bucket_size, num_workers, 17, step, 3};
+  const TernaryEncodeOptions options = {bucket_size, num_workers,  17, step,
+                                        3,           kTernaryWords};
   ternary_encode(tensors.data(), count, &options, result.scalers.data(),
                  result.scalers.data(), result.payload.data(),
                  result.nonzero.data(), result.clipped.data(), &pool);
@@ -154,8 +148,8 @@ Result RoundTrip(std::vector<std::vector<float>> gradients, int64_t bucket_size,
     result.decoded.emplace_back(gradient.size());
   }
   for (int t = 0; t < count; ++t) tensors[t].data = result.decoded[t].data();
-  CHECK(ternary_decode(total.data(), tensors.data(), count, bucket_size,
-                       num_workers, result.scalers.data(),
+  CHECK(ternary_decode(total.data(), kTernarySum, tensors.data(), count,
+                       bucket_size, num_workers, result.scalers.data(),
                        &pool) == num_workers);
   for (int t = 0; t < count; ++t) {
     const int64_t nonzero =
@@ -202,7 +196,8 @@ void TestSetsAndThreadsGiveTheSameBits() {
                                     clip_factor, step, kSerial);
     CHECK(scalar == RoundTrip(gradients, bucket_size, num_workers, clip_factor,
                               step, kThreads));
-    if (ternary_set_isa("avx2")) {
+    for (const Kernels* kernels : OtherKernels()) {
+      SetActiveKernels(*kernels);
       CHECK(scalar == RoundTrip(gradients, bucket_size, num_workers,
                                 clip_factor, step, kThreads));
     }
@@ -211,7 +206,7 @@ void TestSetsAndThreadsGiveTheSameBits() {
 
 // A NaN or an infinity anywhere makes its bucket NaN, and no other.
 void TestNotFinite() {
-  for (const char* isa : {"scalar", "avx2"}) {
+  for (const char* isa : {"scalar", "avx2", "avx512"}) {
     if (!ternary_set_isa(isa)) continue;
     for (float bad : {NAN, INFINITY, -INFINITY}) {
       for (int64_t position : {0, 15, 16, 63, 64, 4095, 4096, 8999}) {
@@ -228,25 +223,96 @@ void TestNotFinite() {
   }
 }
 
-// Philox counters may carry from the low word inside a step of the kernel.
-void TestCounterCarry() {
-  if (!ternary_set_isa("avx2")) return;
-  const Kernels& avx2 = ActiveKernels();
-  std::mt19937 random(9);
+// The levels of one worker, digit by digit.
+std::vector<int> Levels(const std::vector<uint64_t>& words, int64_t size,
+                        int64_t num_workers) {
+  const uint64_t base = 2 * static_cast<uint64_t>(num_workers) + 1;
+  const int digits = ternary_digits_per_word(num_workers);
+  std::vector<int> levels;
+  for (int64_t i = 0; i < size; ++i) {
+    uint64_t rest = words[i / digits];
+    for (int64_t d = 0; d < i % digits; ++d) rest /= base;
+    levels.push_back(static_cast<int>(rest % base) - 1);
+  }
+  return levels;
+}
+
+void CheckDecodes(const void* payload, TernaryLayout layout,
+                  const std::vector<int>& sum, int64_t bucket_size,
+                  int64_t num_workers, const std::vector<double>& scalers) {
+  const int64_t size = static_cast<int64_t>(sum.size());
+  std::vector<float> decoded(size);
+  const TernaryTensor output = {decoded.data(), size, kTernaryFloat32, 0};
+  CHECK(ternary_decode(payload, layout, &output, 1, bucket_size, num_workers,
+                       scalers.data(), &kThreads) == num_workers);
+  for (int64_t i = 0; i < size; ++i) {
+    const double scaler = scalers[bucket_size == 0 ? 0 : i / bucket_size];
+    const float ratio =
+        static_cast<float>(scaler) / static_cast<float>(num_workers);
+    CHECK(decoded[i] == static_cast<float>(sum[i]) * ratio);
+  }
+}
+
+// Encoding, adding and decoding is the sum of the levels, by either payload.
+void TestFuzz() {
+  std::mt19937 random(23);
   std::normal_distribution<float> normal;
-  std::vector<float> data(256);
-  for (float& value : data) value = normal(random);
-  const Stream stream = {1, 2, 3, 4};
-  for (int64_t block = (int64_t{1} << 32) - 6; block < (int64_t{1} << 32) + 2;
-       ++block) {
-    const Run<float> run = {data.data(), 16 * block, 256,    0,
-                            10.0f,       4.0f,       &stream};
-    uint16_t plus[2][24] = {};
-    uint16_t minus[2][24] = {};
-    avx2.ternarize_f32(run, plus[0], minus[0]);
-    kScalarKernels.ternarize_f32(run, plus[1], minus[1]);
-    CHECK(std::memcmp(plus[0], plus[1], sizeof(plus[0])) == 0);
-    CHECK(std::memcmp(minus[0], minus[1], sizeof(minus[0])) == 0);
+  std::vector<const Kernels*> sets = OtherKernels();
+  sets.push_back(&kScalarKernels);
+  for (int round = 0; round < 300; ++round) {
+    SetActiveKernels(*sets[round % sets.size()]);
+    const int64_t size = random() % (round % 10 == 0 ? 40000 : 1000);
+    const int64_t num_workers = 1 + random() % (round % 5 == 0 ? 150 : 6);
+    const int64_t bucket_size = random() % 3 == 0 ? 1 + random() % 700 : 0;
+    const int64_t num_words = ternary_num_words(size, num_workers);
+    const int64_t groups = ternary_num_groups(size);
+    std::vector<float> gradient(size);
+    TernaryTensor tensor = {gradient.data(), size, kTernaryFloat32, 5};
+    std::vector<double> scalers(ternary_num_buckets(size, bucket_size), 2.0);
+    for (double& scaler : scalers) scaler += random() % 100;
+
+    std::vector<int> sum(size);
+    std::vector<uint64_t> words(num_words + 1);
+    std::vector<uint64_t> total(num_words + 1);
+    std::vector<uint8_t> parts;
+    for (int64_t worker = 0; worker < num_workers; ++worker) {
+      for (float& value : gradient) value = normal(random);
+      TernaryEncodeOptions options = {
+          bucket_size,  num_workers, random(), 3, static_cast<uint32_t>(worker),
+          kTernaryWords};
+      int64_t nonzero[2], clipped[2];
+      ternary_encode(&tensor, 1, &options, scalers.data(), scalers.data(),
+                     words.data(), &nonzero[0], &clipped[0], &kThreads);
+      const std::vector<int> levels = Levels(words, size, num_workers);
+      for (int64_t i = 0; i <= num_words; ++i) total[i] += words[i];
+      for (int64_t i = 0; i < size; ++i) sum[i] += levels[i];
+      CHECK(nonzero[0] == size - std::count(levels.begin(), levels.end(), 0));
+
+      options.format = kTernaryTrits;
+      const size_t part = parts.size();
+      parts.resize(part + kTernaryGroupBytes * groups);
+      ternary_encode(&tensor, 1, &options, scalers.data(), scalers.data(),
+                     parts.data() + part, &nonzero[1], &clipped[1], &kThreads);
+      CHECK(nonzero[0] == nonzero[1] && clipped[0] == clipped[1]);
+      for (int64_t i = 0; i < size; ++i) {
+        int rest = parts[part + i / kTernaryGroup * kTernaryGroupBytes +
+                         i % kTernaryGroupBytes];
+        for (int64_t k = 0; k < i % kTernaryGroup / kTernaryGroupBytes; ++k) {
+          rest /= 3;
+        }
+        CHECK(rest % 3 - 1 == levels[i]);
+      }
+    }
+    CheckDecodes(total.data(), kTernarySum, sum, bucket_size, num_workers,
+                 scalers);
+    CheckDecodes(parts.data(), kTernaryGathered, sum, bucket_size, num_workers,
+                 scalers);
+    std::vector<int64_t> summed(
+        ternary_num_words(kTernaryGroup * groups, num_workers));
+    ternary_sum_trits(parts.data(), groups, num_workers, summed.data(),
+                      &kThreads);
+    CheckDecodes(summed.data(), kTernarySumOfTrits, sum, bucket_size,
+                 num_workers, scalers);
   }
 }
 
@@ -255,7 +321,8 @@ void TestGuard() {
   float value = 42.0f;
   const TernaryTensor tensor = {&value, 1, kTernaryFloat32, 0};
   const double scaler = 1.0;
-  CHECK(ternary_decode(payload, &tensor, 1, 0, 2, &scaler, &kSerial) == 7);
+  CHECK(ternary_decode(payload, kTernarySum, &tensor, 1, 0, 2, &scaler,
+                       &kSerial) == 7);
   CHECK(value == 42.0f);
 }
 
@@ -268,10 +335,15 @@ int main() {
   ternary::TestHalf();
   ternary::TestSetsAndThreadsGiveTheSameBits();
   ternary::TestNotFinite();
-#if defined(__x86_64__)
-  ternary::TestCounterCarry();
-#endif
+  ternary::TestKernels();
+  ternary::TestFuzz();
   ternary::TestGuard();
-  std::printf("ternary_test: all passed (last set: %s)\n", ternary_isa());
+  std::printf("ternary_test: all passed with scalar");
+  for (const ternary::Kernels* kernels : ternary::OtherKernels()) {
+    std::printf(", %s%s", kernels->name,
+                kernels == ternary::EmulatedAvx512Kernels() ? " (emulated)"
+                                                            : "");
+  }
+  std::printf("\n");
   return 0;
 }
