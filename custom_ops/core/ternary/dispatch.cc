@@ -14,7 +14,18 @@ namespace {
 const Kernels* Find(const char* name) {
 #if defined(__x86_64__)
   if (std::strcmp(name, kAvx2Kernels.name) == 0) {
-    return __builtin_cpu_supports("avx2") ? &kAvx2Kernels : nullptr;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                   __builtin_cpu_supports("f16c")
+               ? &kAvx2Kernels
+               : nullptr;
+  }
+  if (std::strcmp(name, kAvx512Kernels.name) == 0) {
+    return __builtin_cpu_supports("avx512f") &&
+                   __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512vl")
+               ? &kAvx512Kernels
+               : nullptr;
   }
 #endif
   return std::strcmp(name, kScalarKernels.name) == 0 ? &kScalarKernels
@@ -25,8 +36,10 @@ const Kernels* Choose() {
   if (const char* name = std::getenv("TERNARY_ISA")) {
     if (const Kernels* kernels = Find(name)) return kernels;
   }
-  const Kernels* best = Find("avx2");
-  return best != nullptr ? best : &kScalarKernels;
+  for (const char* name : {"avx512", "avx2"}) {
+    if (const Kernels* kernels = Find(name)) return kernels;
+  }
+  return &kScalarKernels;
 }
 
 std::atomic<const Kernels*>& Active() {
@@ -37,6 +50,8 @@ std::atomic<const Kernels*>& Active() {
 }  // namespace
 
 const Kernels& ActiveKernels() { return *Active().load(); }
+
+void SetActiveKernels(const Kernels& kernels) { Active() = &kernels; }
 
 }  // namespace ternary
 

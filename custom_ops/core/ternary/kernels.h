@@ -22,6 +22,11 @@ struct Moments {
   double sum_squares;
 };
 
+struct Statistics {
+  Moments moments;
+  double abs_max;
+};
+
 // One run of elements of one tensor that share a bucket.
 template <typename T>
 struct Run {
@@ -44,10 +49,10 @@ struct Counts {
 struct Kernels {
   const char* name;
 
-  // Sum and sum of squares of at most kStatisticsBlock elements: element i is
-  // added to lane i % 16 in double, then the lanes in order.
-  Moments (*moments_f32)(const float* data, int64_t count);
-  Moments (*moments_f64)(const double* data, int64_t count);
+  // Statistics of at most kStatisticsBlock elements. Sums: element i is added
+  // to lane i % 16 in double, then the lanes in order.
+  Statistics (*statistics_f32)(const float* data, int64_t count);
+  Statistics (*statistics_f64)(const double* data, int64_t count);
 
   // max |g|; infinity if any element is not finite; 0 if count is 0.
   double (*abs_max_f32)(const float* data, int64_t count);
@@ -58,6 +63,10 @@ struct Kernels {
                           uint16_t* minus);
   Counts (*ternarize_f64)(const Run<double>& run, uint16_t* plus,
                           uint16_t* minus);
+
+  // 16-bit floats to float.
+  void (*widen_f16)(const uint16_t* data, int64_t count, float* out);
+  void (*widen_bf16)(const uint16_t* data, int64_t count, float* out);
 
   // out[i] = sums[i] * ratio, rounded once.
   void (*scale_f32)(const float* sums, int64_t count, float ratio, float* out);
@@ -77,10 +86,12 @@ struct Kernels {
 extern const Kernels kScalarKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
 #endif
 
 // The set in use.
 const Kernels& ActiveKernels();
+void SetActiveKernels(const Kernels& kernels);  // for tests
 
 }  // namespace ternary
 

@@ -1,177 +1,230 @@
-// AVX2 kernels. Only ternarizing is written by hand: the compiler vectorizes
-// the rest.
+// AVX2 kernels. What is not here the compiler vectorizes.
 
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
-#include <cmath>
+#include <algorithm>
+#include <cstring>
+#include <iterator>
 
 #include "custom_ops/core/ternary/kernels.h"
 #include "custom_ops/core/ternary/kernels_inl.h"
+#include "custom_ops/core/ternary/kernels_simd_inl.h"
 
 namespace ternary {
 namespace {
 
-// Four Philox counters, one per 64-bit lane. Only the low half of a lane
-// counts: multiplication ignores the high half.
-struct Philox4x4 {
-  __m256i word[4];
+// The vectors' element type on both sides, whatever the intrinsic wants.
+inline __m256i Load(const void* data) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(data));
+}
+inline void Store(__m256i value, void* data) {
+  _mm256_storeu_si256(static_cast<__m256i*>(data), value);
+}
+
+struct Avx2 {
+  using Vector = __m256i;
+  static constexpr int kLanes = 4;
+  static constexpr int kGroups = 3;
+
+  static Vector Broadcast(uint64_t x) {
+    return _mm256_set1_epi64x(static_cast<int64_t>(x));
+  }
+  static Vector Load(const uint64_t* data) { return ternary::Load(data); }
+  static void Store(Vector value, uint64_t* data) {
+    ternary::Store(value, data);
+  }
+  static Vector LowWords(uint32_t first) {
+    return _mm256_add_epi64(Broadcast(first), _mm256_set_epi64x(3, 1, 2, 0));
+  }
+  static Vector Multiply(Vector a, Vector b) { return _mm256_mul_epu32(a, b); }
+  static Vector High(Vector a) { return _mm256_srli_epi64(a, 32); }
+  static Vector Xor(Vector a, Vector b) { return _mm256_xor_si256(a, b); }
+  // The keyed word does not wait for the product.
+  static Vector Xor3(Vector product, Vector word, Vector key) {
+    return Xor(product, Xor(word, key));
+  }
+
+  static void StoreBytes(const Vector* words, uint8_t* bytes) {
+    const Vector words01 =
+        _mm256_blend_epi32(words[0], _mm256_slli_epi64(words[1], 32), 0xAA);
+    const Vector words23 =
+        _mm256_blend_epi32(words[2], _mm256_slli_epi64(words[3], 32), 0xAA);
+    ternary::Store(_mm256_unpacklo_epi64(words01, words23), bytes);
+    ternary::Store(_mm256_unpackhi_epi64(words01, words23), bytes + 32);
+  }
+
+  // Elements 0-3 and 16-19: packing works on halves of a vector, and so gives
+  // the elements back in order.
+  static __m256 LoadHalves(const float* data) {
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(data)),
+                                _mm_loadu_ps(data + 16), 1);
+  }
+
+  static uint32_t Bits(Vector bytes) {
+    return static_cast<uint32_t>(_mm256_movemask_epi8(bytes));
+  }
+
+  struct Masks32 {
+    uint64_t certain;
+    uint64_t open;
+    uint64_t negative;
+  };
+
+  static Masks32 Compare32(const float* data, const uint8_t* bytes,
+                           const Levels& levels, Vector* clipped) {
+    const __m256 magnitude_mask =
+        _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
+    const __m256 clip_level = _mm256_set1_ps(levels.clip_level);
+    const __m256 factor = _mm256_set1_ps(levels.factor);
+    const __m256 limit = _mm256_set1_ps(levels.limit);
+    Vector level32[4];
+    Vector raw[4];
+    for (int j = 0; j < 4; ++j) {
+      const __m256 value = LoadHalves(data + 4 * j);
+      const __m256 magnitude = _mm256_and_ps(value, magnitude_mask);
+      const __m256 over = _mm256_cmp_ps(magnitude, clip_level, _CMP_GT_OQ);
+      *clipped = _mm256_sub_epi32(*clipped, _mm256_castps_si256(over));
+      level32[j] = _mm256_cvttps_epi32(
+          _mm256_min_ps(_mm256_mul_ps(magnitude, factor), limit));
+      raw[j] = _mm256_castps_si256(value);
+    }
+    const Vector one = _mm256_set1_epi16(1);
+    Vector low[2];
+    Vector high[2];
+    for (int j = 0; j < 2; ++j) {
+      const Vector level =
+          _mm256_packus_epi32(level32[2 * j], level32[2 * j + 1]);
+      low[j] = _mm256_srli_epi16(level, 8);
+      high[j] = _mm256_srli_epi16(_mm256_adds_epu16(level, one), 8);
+    }
+    const Vector random = ternary::Load(bytes);
+    const Vector first_open = _mm256_packus_epi16(low[0], low[1]);
+    const Vector last_open = _mm256_packus_epi16(high[0], high[1]);
+    const Vector not_certain =
+        _mm256_cmpeq_epi8(_mm256_max_epu8(random, first_open), random);
+    const Vector possible =
+        _mm256_cmpeq_epi8(_mm256_min_epu8(random, last_open), random);
+    // Signed packing keeps the signs.
+    const Vector signs = _mm256_packs_epi16(_mm256_packs_epi32(raw[0], raw[1]),
+                                            _mm256_packs_epi32(raw[2], raw[3]));
+    return {~Bits(not_certain), Bits(_mm256_and_si256(not_certain, possible)),
+            Bits(signs)};
+  }
+
+  static Masks Compare(const float* data, const uint8_t* bytes,
+                       const Levels& levels, Vector* clipped) {
+    const Masks32 a = Compare32(data, bytes, levels, clipped);
+    const Masks32 b = Compare32(data + 32, bytes + 32, levels, clipped);
+    return {a.certain | b.certain << 32, a.open | b.open << 32,
+            a.negative | b.negative << 32};
+  }
 };
 
-inline Philox4x4 Counters(const Stream& stream, uint64_t block) {
-  const Philox4 first = Counter(stream, block);
-  const Philox4 last = Counter(stream, block + 3);
-  Philox4x4 c;
-  c.word[0] = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<int64_t>(block)),
-                               _mm256_set_epi64x(3, 2, 1, 0));
-  // The low word may carry into the next within the four.
-  c.word[1] = first[1] == last[1]
-                  ? _mm256_set1_epi64x(first[1])
-                  : _mm256_set_epi64x(last[1], Counter(stream, block + 2)[1],
-                                      Counter(stream, block + 1)[1], first[1]);
-  c.word[2] = _mm256_set1_epi64x(first[2]);
-  c.word[3] = _mm256_set1_epi64x(first[3]);
-  return c;
-}
-
-inline void PhiloxRound(Philox4x4* c, uint32_t key0, uint32_t key1) {
-  const __m256i m0 = _mm256_set1_epi64x(kPhiloxMultiplier0);
-  const __m256i m1 = _mm256_set1_epi64x(kPhiloxMultiplier1);
-  const __m256i product0 = _mm256_mul_epu32(c->word[0], m0);
-  const __m256i product1 = _mm256_mul_epu32(c->word[2], m1);
-  const __m256i keyed1 = _mm256_xor_si256(c->word[1], _mm256_set1_epi64x(key0));
-  const __m256i keyed3 = _mm256_xor_si256(c->word[3], _mm256_set1_epi64x(key1));
-  c->word[0] = _mm256_xor_si256(_mm256_srli_epi64(product1, 32), keyed1);
-  c->word[1] = product1;
-  c->word[2] = _mm256_xor_si256(_mm256_srli_epi64(product0, 32), keyed3);
-  c->word[3] = product0;
-}
-
-// 64 bytes in element order.
-inline void StoreBytes(const Philox4x4& c, uint8_t* bytes) {
-  const __m256i words01 =
-      _mm256_blend_epi32(c.word[0], _mm256_slli_epi64(c.word[1], 32), 0xAA);
-  const __m256i words23 =
-      _mm256_blend_epi32(c.word[2], _mm256_slli_epi64(c.word[3], 32), 0xAA);
-  const __m256i blocks02 = _mm256_unpacklo_epi64(words01, words23);
-  const __m256i blocks13 = _mm256_unpackhi_epi64(words01, words23);
-  __m256i* out = reinterpret_cast<__m256i*>(bytes);
-  _mm256_store_si256(out, _mm256_permute2x128_si256(blocks02, blocks13, 0x20));
-  _mm256_store_si256(out + 1,
-                     _mm256_permute2x128_si256(blocks02, blocks13, 0x31));
-}
-
-// Groups of four counters that are computed together: a round is a chain of
-// five instructions, two groups hide each other's latency.
-constexpr int kGroups = 2;
-constexpr int64_t kStep = 4 * kPhiloxBlock * kGroups;
-
-// kStep random bytes of consecutive blocks, in element order.
-inline void RandomBytes(const Stream& stream, uint64_t block, uint8_t* bytes) {
-  Philox4x4 c[kGroups];
-  for (int g = 0; g < kGroups; ++g) c[g] = Counters(stream, block + 4 * g);
-  uint32_t key0 = static_cast<uint32_t>(stream.seed);
-  uint32_t key1 = static_cast<uint32_t>(stream.seed >> 32);
-  for (int round = 0; round < kPhiloxRounds; ++round) {
-    for (int g = 0; g < kGroups; ++g) PhiloxRound(&c[g], key0, key1);
-    key0 += kPhiloxWeyl0;
-    key1 += kPhiloxWeyl1;
-  }
-  for (int g = 0; g < kGroups; ++g) StoreBytes(c[g], bytes + 64 * g);
-}
-
-// 256 * |g| / scaler in float is off by less than this (below 256: two
-// roundings of 2^-24 each), so outside the margin one byte decides.
-constexpr float kMargin = 0x1p-13f;
-
-Counts TernarizeAvx2(const Run<float>& run, uint16_t* plus, uint16_t* minus) {
-  Counts counts;
-  // Up to the next Philox block one by one.
-  const int64_t misaligned = run.first % kPhiloxBlock;
-  const int64_t head = misaligned == 0 ? 0
-                                       : (run.count < kPhiloxBlock - misaligned
-                                              ? run.count
-                                              : kPhiloxBlock - misaligned);
-  TernarizeElements(run, 0, head, plus, minus, &counts);
-
-  const __m256 magnitude_mask =
-      _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF));
-  const __m256 clip_level = _mm256_set1_ps(run.clip_level);
-  const __m256 inverse = _mm256_set1_ps(256.0f / run.scaler);
-  const __m256 certain_offset = _mm256_set1_ps(-1.0f - kMargin);
-  const __m256 margin = _mm256_set1_ps(kMargin);
-  alignas(32) uint8_t bytes[kStep];
-  int64_t i = head;
-  for (; i + kStep <= run.count; i += kStep) {
-    RandomBytes(*run.stream,
-                static_cast<uint64_t>(run.first + i) / kPhiloxBlock, bytes);
-    for (int64_t first = 0; first < kStep; first += 64) {
-      uint64_t fires = 0;
-      uint64_t open = 0;
-      uint64_t signs = 0;
-      uint64_t clipped = 0;
-      for (int j = 0; j < 64; j += 8) {
-        const __m256 value = _mm256_loadu_ps(run.data + i + first + j);
-        const __m256 magnitude = _mm256_and_ps(value, magnitude_mask);
-        const __m256 over = _mm256_cmp_ps(magnitude, clip_level, _CMP_GT_OQ);
-        const __m256 level =
-            _mm256_mul_ps(_mm256_min_ps(magnitude, clip_level), inverse);
-        const __m256 byte =
-            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(
-                reinterpret_cast<const __m128i*>(bytes + first + j))));
-        const __m256 certain = _mm256_cmp_ps(
-            byte, _mm256_add_ps(level, certain_offset), _CMP_LE_OQ);
-        const __m256 possible =
-            _mm256_cmp_ps(byte, _mm256_add_ps(level, margin), _CMP_LT_OQ);
-        const auto bits = [j](__m256 mask) {
-          return static_cast<uint64_t>(
-                     static_cast<uint32_t>(_mm256_movemask_ps(mask)))
-                 << j;
-        };
-        fires |= bits(certain);
-        open |= bits(_mm256_andnot_ps(certain, possible));
-        signs |= bits(value);
-        clipped |= bits(over);
-      }
-      for (; open != 0; open &= open - 1) {
-        const int64_t j = first + __builtin_ctzll(open);
-        float magnitude = std::fabs(run.data[i + j]);
-        if (magnitude > run.clip_level) magnitude = run.clip_level;
-        if (FiresOnTie(magnitude, run.scaler, bytes[j], run.first + i + j,
-                       *run.stream)) {
-          fires |= uint64_t{1} << (j - first);
-        }
-      }
-      counts.nonzero += __builtin_popcountll(fires);
-      counts.clipped += __builtin_popcountll(clipped);
-      const uint64_t plus_bits = fires & ~signs;
-      const uint64_t minus_bits = fires & signs;
-      // Bit 0 of the planes is the first bit of a Philox block, so this is a
-      // multiple of 16.
-      const int64_t entry = (run.first_bit + i + first) / 16;
-      std::memcpy(plus + entry, &plus_bits, 8);
-      std::memcpy(minus + entry, &minus_bits, 8);
+Statistics StatisticsAvx2(const float* data, int64_t count) {
+  const __m256i magnitude_mask = _mm256_set1_epi32(0x7FFFFFFF);
+  __m256d sums[4] = {};
+  __m256d squares[4] = {};
+  __m256i largest[2] = {};
+  const int64_t full = count - count % kLanes;
+  for (int64_t i = 0; i < full; i += kLanes) {
+    for (int j = 0; j < 4; ++j) {
+      const __m256d value = _mm256_cvtps_pd(_mm_loadu_ps(data + i + 4 * j));
+      sums[j] = _mm256_add_pd(sums[j], value);
+      // The square of a float is exact in double, so that fusing changes
+      // nothing.
+      squares[j] = _mm256_fmadd_pd(value, value, squares[j]);
+    }
+    for (int j = 0; j < 2; ++j) {
+      largest[j] = _mm256_max_epi32(
+          largest[j], _mm256_and_si256(Load(data + i + 8 * j), magnitude_mask));
     }
   }
-  TernarizeElements(run, i, run.count, plus, minus, &counts);
-  return counts;
+  double sum[kLanes];
+  double sum_squares[kLanes];
+  for (int j = 0; j < 4; ++j) {
+    _mm256_storeu_pd(sum + 4 * j, sums[j]);
+    _mm256_storeu_pd(sum_squares + 4 * j, squares[j]);
+  }
+  AddTail(data, full, count, sum, sum_squares);
+  uint32_t lanes[8];
+  Store(_mm256_max_epi32(largest[0], largest[1]), lanes);
+  const double abs_max = FiniteOrInfinity<float>(
+      *std::max_element(std::begin(lanes), std::end(lanes)));
+  return {
+      CombineLanes(sum, sum_squares),
+      std::max(abs_max, AbsMax<float, uint32_t>(data + full, count - full))};
+}
+
+void WidenF16Avx2(const uint16_t* data, int64_t count, float* out) {
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(
+                                  reinterpret_cast<const __m128i*>(data + i))));
+  }
+  WidenF16(data + i, count - i, out + i);
+}
+
+// 32 bits to 32 bytes, each 0 or -1.
+inline __m256i ExpandBits(const void* bits) {
+  int32_t word;
+  std::memcpy(&word, bits, sizeof(word));
+  const __m256i byte_of = _mm256_set_epi64x(
+      0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+  const __m256i bit_of =
+      _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
+  const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(word), byte_of);
+  return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit_of), bit_of);
+}
+
+void PackTritsAvx2(const uint16_t* plus, const uint16_t* minus, int64_t groups,
+                   uint8_t* bytes) {
+  for (int64_t g = 0; g < groups; ++g) {
+    __m256i code = _mm256_setzero_si256();
+    for (int k = kGroupParts - 1; k >= 0; --k) {
+      const __m256i minus_bytes = ExpandBits(minus + 10 * g + 2 * k);
+      const __m256i plus_bytes = ExpandBits(plus + 10 * g + 2 * k);
+      code = _mm256_add_epi8(_mm256_add_epi8(code, code), code);
+      code = _mm256_add_epi8(code, _mm256_sub_epi8(minus_bytes, plus_bytes));
+    }
+    Store(_mm256_add_epi8(code, _mm256_set1_epi8(kZeroTrits)),
+          bytes + kGroupBytes * g);
+  }
+}
+
+void ScaleU8Avx2(const uint8_t* sums, int64_t count, int32_t offset,
+                 float ratio, float* out) {
+  const __m256i offsets = _mm256_set1_epi32(offset);
+  const __m256 ratios = _mm256_set1_ps(ratio);
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8) {
+    const __m256i sum = _mm256_cvtepu8_epi32(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(sums + i)));
+    _mm256_storeu_ps(
+        out + i,
+        _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum, offsets)),
+                      ratios));
+  }
+  ScaleU8(sums + i, count - i, offset, ratio, out + i);
 }
 
 }  // namespace
 
 const Kernels kAvx2Kernels = {
     "avx2",
-    BlockMoments<float>,
-    BlockMoments<double>,
+    StatisticsAvx2,
+    BlockStatistics<double, uint64_t>,
     AbsMax<float, uint32_t>,
     AbsMax<double, uint64_t>,
-    TernarizeAvx2,
+    TernarizeVectors<Avx2>,
     Ternarize<double>,
+    WidenF16Avx2,
+    WidenBf16,
     Scale,
-    PackTrits,
+    PackTritsAvx2,
     AddTrits,
-    ScaleU8,
+    ScaleU8Avx2,
 };
 
 }  // namespace ternary

@@ -10,12 +10,33 @@
 #include <cstring>
 #include <limits>
 
+#include "custom_ops/core/ternary/half.h"
 #include "custom_ops/core/ternary/kernels.h"
 
 namespace ternary {
 namespace {
 
 constexpr int kLanes = 16;
+
+inline Moments CombineLanes(const double* sum, const double* sum_squares) {
+  Moments moments = {0.0, 0.0};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    moments.sum += sum[lane];
+    moments.sum_squares += sum_squares[lane];
+  }
+  return moments;
+}
+
+// Elements [first, count), fewer than kLanes, into their lanes.
+template <typename T>
+inline void AddTail(const T* data, int64_t first, int64_t count, double* sum,
+                    double* sum_squares) {
+  for (int64_t i = first; i < count; ++i) {
+    const double value = data[i];
+    sum[i - first] += value;
+    sum_squares[i - first] += value * value;
+  }
+}
 
 template <typename T>
 Moments BlockMoments(const T* data, int64_t count) {
@@ -29,17 +50,16 @@ Moments BlockMoments(const T* data, int64_t count) {
       sum_squares[lane] += value * value;
     }
   }
-  for (int64_t i = full; i < count; ++i) {
-    const double value = data[i];
-    sum[i - full] += value;
-    sum_squares[i - full] += value * value;
-  }
-  Moments moments = {0.0, 0.0};
-  for (int lane = 0; lane < kLanes; ++lane) {
-    moments.sum += sum[lane];
-    moments.sum_squares += sum_squares[lane];
-  }
-  return moments;
+  AddTail(data, full, count, sum, sum_squares);
+  return CombineLanes(sum, sum_squares);
+}
+
+template <typename T, typename Bits>
+double FiniteOrInfinity(Bits bits) {
+  T value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return std::isfinite(value) ? static_cast<double>(value)
+                              : std::numeric_limits<double>::infinity();
 }
 
 // Magnitudes of floats order like their bits, NaN above infinity: an integer
@@ -54,28 +74,35 @@ double AbsMax(const T* data, int64_t count) {
     bits &= kMagnitude;
     largest = bits > largest ? bits : largest;
   }
-  T value;
-  std::memcpy(&value, &largest, sizeof(value));
-  return std::isfinite(value) ? static_cast<double>(value)
-                              : std::numeric_limits<double>::infinity();
+  return FiniteOrInfinity<T>(largest);
+}
+
+template <typename T, typename Bits>
+Statistics BlockStatistics(const T* data, int64_t count) {
+  return {BlockMoments(data, count), AbsMax<T, Bits>(data, count)};
 }
 
 inline int RandomByte(const Philox4& words, int64_t index) {
   return (words[(index >> 2) & 3] >> (8 * (index & 3))) & 0xFF;
 }
 
-// Whether an element fires when its first 8 random bits leave that open:
-// u * scaler < magnitude * 2^32 with u = byte * 2^24 + 24 more bits. Every
-// product and the difference are exact in double when T is float.
-inline bool FiresOnTie(double magnitude, double scaler, int byte, int64_t index,
-                       const Stream& stream) {
+// Whether an element fires: u * scaler < magnitude * 2^32, where u consists of
+// a random byte and 24 more bits. Every product and the difference are exact in
+// double when T is float.
+inline bool Fires(double magnitude, double scaler, int byte, uint32_t low) {
+  const double rest = magnitude * 256.0 - byte * scaler;
+  return (rest > 0.0) & ((rest >= scaler) | (low * scaler < rest * 0x1p24));
+}
+
+// The same, but draws the 24 bits only where the byte leaves it open.
+inline bool Fires(double magnitude, double scaler, int byte, int64_t index,
+                  const Stream& stream) {
   const double rest = magnitude * 256.0 - byte * scaler;
   if (rest <= 0.0) return false;
   if (rest >= scaler) return true;
-  const uint32_t low = Philox(Counter(stream, static_cast<uint64_t>(index)),
-                              stream.seed ^ kTieKey)[0] >>
-                       8;
-  return low * scaler < rest * 0x1p24;
+  const Philox4 words = Philox(Counter(stream, static_cast<uint64_t>(index)),
+                               stream.seed ^ kTieKey);
+  return Fires(magnitude, scaler, byte, words[0] >> 8);
 }
 
 // `index` is the element's index in its tensor, `words` the Philox block it
@@ -89,8 +116,8 @@ inline void TernarizeElement(const Run<T>& run, int64_t i, const Philox4& words,
     ++counts->clipped;
   }
   const int64_t index = run.first + i;
-  if (FiresOnTie(magnitude, run.scaler, RandomByte(words, index), index,
-                 *run.stream)) {
+  if (Fires(magnitude, run.scaler, RandomByte(words, index), index,
+            *run.stream)) {
     const int64_t bit = run.first_bit + i;
     uint16_t* plane = std::signbit(run.data[i]) ? minus : plus;
     plane[bit / 16] |= static_cast<uint16_t>(1u << (bit % 16));
@@ -122,6 +149,17 @@ Counts Ternarize(const Run<T>& run, uint16_t* plus, uint16_t* minus) {
   return counts;
 }
 
+inline void WidenF16(const uint16_t* data, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = FromFloat16(data[i]);
+}
+
+inline void WidenBf16(const uint16_t* data, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t bits = static_cast<uint32_t>(data[i]) << 16;
+    std::memcpy(out + i, &bits, sizeof(bits));
+  }
+}
+
 inline void Scale(const float* sums, int64_t count, float ratio, float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
 }
@@ -129,6 +167,8 @@ inline void Scale(const float* sums, int64_t count, float ratio, float* out) {
 // Elements of a group of the trit format, and its bytes.
 constexpr int kGroupParts = 5;
 constexpr int kGroupBytes = 32;
+// The byte of five zeros: the sum of 3^k.
+constexpr int kZeroTrits = 121;
 
 inline void PackTrits(const uint16_t* plus, const uint16_t* minus,
                       int64_t groups, uint8_t* bytes) {

@@ -7,12 +7,14 @@ namespace ternary {
 
 const Kernels kScalarKernels = {
     "scalar",
-    BlockMoments<float>,
-    BlockMoments<double>,
+    BlockStatistics<float, uint32_t>,
+    BlockStatistics<double, uint64_t>,
     AbsMax<float, uint32_t>,
     AbsMax<double, uint64_t>,
     Ternarize<float>,
     Ternarize<double>,
+    WidenF16,
+    WidenBf16,
     Scale,
     PackTrits,
     AddTrits,

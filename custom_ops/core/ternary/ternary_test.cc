@@ -103,8 +103,9 @@ struct Result {
     }
     for (size_t t = 0; t < decoded.size(); ++t) {
       if (decoded[t].size() != other.decoded[t].size() ||
-          std::memcmp(decoded[t].data(), other.decoded[t].data(),
-                      4 * decoded[t].size()) != 0) {
+          (!decoded[t].empty() &&
+           std::memcmp(decoded[t].data(), other.decoded[t].data(),
+                       4 * decoded[t].size()) != 0)) {
         return false;
       }
     }
@@ -340,9 +341,9 @@ int main() {
   ternary::TestGuard();
   std::printf("ternary_test: all passed with scalar");
   for (const ternary::Kernels* kernels : ternary::OtherKernels()) {
-    std::printf(", %s%s", kernels->name,
-                kernels == ternary::EmulatedAvx512Kernels() ? " (emulated)"
-                                                            : "");
+    std::printf(
+        ", %s%s", kernels->name,
+        kernels == ternary::EmulatedAvx512Kernels() ? " (emulated)" : "");
   }
   std::printf("\n");
   return 0;
