@@ -85,13 +85,26 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         None,
         "Rate in [0, 1), for models with dropout. Default: the model's own.",
     )
-    text("dataset", "mnist", "TFDS's name of an image classification set.")
-    text("data_dir", None, "TFDS's data folder. Default: data/, here.")
+    text("dataset", "mnist", "TFDS's name of a set of images, or: folder.")
+    text(
+        "data_dir",
+        None,
+        "TFDS's data folder, or one of train/<class>/*.jpg and test/<class>/"
+        "*.jpg. Default: data/, here.",
+    )
     count(
         "image_size",
         0,
-        "Height and width to resize images to, pixels. 0: as they are.",
+        "Height and width of the model's images, pixels. 0: as they are, or "
+        "the --augment's own.",
         0,
+    )
+    choice(
+        "augment",
+        "none",
+        models.data.AUGMENTATIONS,
+        "Crops, mirrors and normalizes images. cifar: 24 x 24, contrast; "
+        "imagenet: 224 x 224, windows of random size.",
     )
     count("batch_size", 32, "Images per worker and step, >= 1.", 1)
     count("eval_batch_size", 500, "The same when testing, >= 1.", 1)
@@ -185,7 +198,10 @@ def open_dataset(options: flags.FlagValues) -> models.data.ImageClassification:
     """Opens the data set that the flags name."""
     size = options.image_size
     return models.data.load(
-        options.dataset, options.data_dir, (size, size) if size else None
+        options.dataset,
+        options.data_dir,
+        (size, size) if size else None,
+        augment=options.augment,
     )
 
 

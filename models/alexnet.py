@@ -45,7 +45,7 @@ def alexnet(
     Reference:
       Krizhevsky et al., ImageNet classification with deep convolutional
       neural networks, NIPS 2012. TernGrad (Wen et al., NIPS 2017), section
-      5.3; the authors' code for batch normalization (no scale) ahead of ReLU
+      4.2; the authors' code for batch normalization (no scale) ahead of ReLU
       and the initial weights.
     """
     check_images(input_shape, at_least=57)

@@ -32,7 +32,7 @@ def convnet(
       ValueError: the images are too small.
 
     Reference:
-      TernGrad (Wen et al., NIPS 2017), section 5.2, "CifarNet": the network
+      TernGrad (Wen et al., NIPS 2017), section 4.1, "CifarNet": the network
       of TensorFlow's tutorial on CIFAR-10, after cuda-convnet's layers
       (Krizhevsky); initial weights as in the authors' code.
     """

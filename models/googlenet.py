@@ -57,7 +57,7 @@ def googlenet(
 
     Reference:
       Szegedy et al., Going deeper with convolutions, CVPR 2015, table 1.
-      TernGrad (Wen et al., NIPS 2017), section 5.3; the authors' code (slim's
+      TernGrad (Wen et al., NIPS 2017), section 4.2; the authors' code (slim's
       Inception v1) for batch normalization (no scale), 3 x 3 in place of
       5 x 5, no auxiliary classifiers and no local response normalization.
     """

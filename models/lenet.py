@@ -33,7 +33,7 @@ def lenet(
     Reference:
       LeCun et al., Gradient-based learning applied to document recognition,
       Proc. IEEE 1998; with the 20 and 50 filters and 500 hidden units of
-      TernGrad (Wen et al., NeurIPS 2017), section 5.1.
+      TernGrad (Wen et al., NeurIPS 2017), section 4.1.
     """
     check_images(input_shape, at_least=16)
     seeds = iter(layer_seeds(seed, 4))

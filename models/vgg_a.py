@@ -39,7 +39,7 @@ def vgg_a(
     Reference:
       Simonyan and Zisserman, Very deep convolutional networks for
       large-scale image recognition, ICLR 2015, table 1, column A. TernGrad
-      (Wen et al., NIPS 2017), section 6 (VggNet-A); the authors' code for
+      (Wen et al., NIPS 2017), section 5 (VggNet-A); the authors' code for
       batch normalization (no scale).
     """
     check_images(input_shape, at_least=32)

@@ -38,7 +38,7 @@ def prepare(data_dir, name="fake_images", num_shards=3):
         "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
     }
 
-    def example(index):
+    def example(index, split):
         return {"image": image(index), "label": label(index)}
 
     return _write(data_dir, name, features, example, num_shards, "test")
@@ -51,27 +51,72 @@ def prepare_photos(data_dir, name="fake_photos", num_shards=3):
         "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
     }
 
-    def example(index):
+    def example(index, split):
         shape = (20 + index % 3, 18, 3)
         return {"image": image(index, shape), "label": label(index)}
 
     return _write(data_dir, name, features, example, num_shards, "validation")
 
 
-def prepare_table(data_dir, name="fake_table"):
-    """No classification set of images."""
-    features = {"x": tfds.features.Scalar(np.int64)}
-    return _write(data_dir, name, features, lambda i: {"x": i}, 1, "test")
+def prepare_imagenet(data_dir, num_shards=3):
+    """Named and split as TFDS's ImageNet: its "test" has no labels."""
+    features = {
+        "image": tfds.features.Image(
+            shape=(None, None, 3), encoding_format="jpeg"
+        ),
+        "label": tfds.features.ClassLabel(num_classes=NUM_CLASSES),
+        "file_name": tfds.features.Text(),
+    }
+
+    def example(index, split):
+        return {
+            "image": image(index, (20 + index % 3, 18, 3)),
+            "label": -1 if split == "test" else label(index),
+            "file_name": f"{index}.JPEG",
+        }
+
+    return _write(
+        data_dir,
+        "imagenet2012",
+        features,
+        example,
+        num_shards,
+        "validation",
+        "test",
+    )
 
 
-def _write(data_dir, name, features, example, num_shards, test_split):
-    folder = pathlib.Path(data_dir) / name / "1.2.0"
-    folder.mkdir(parents=True)
-    features = tfds.features.FeaturesDict(features)
-    splits = []
+def write_folder(data_dir, shape=(16, 16, 3), test_split="test"):
+    """The same images as PNG files, a folder per class."""
     for split, indices in (
         ("train", range(NUM_TRAIN)),
         (test_split, range(FIRST_TEST, FIRST_TEST + NUM_TEST)),
+    ):
+        for index in indices:
+            folder = pathlib.Path(data_dir) / split / f"class{label(index)}"
+            folder.mkdir(parents=True, exist_ok=True)
+            encoded = tf.io.encode_png(image(index, shape))
+            tf.io.write_file(str(folder / f"{index:04}.png"), encoded)
+    return data_dir
+
+
+def prepare_table(data_dir, name="fake_table"):
+    """No classification set of images."""
+    features = {"x": tfds.features.Scalar(np.int64)}
+    return _write(
+        data_dir, name, features, lambda i, split: {"x": i}, 1, "test"
+    )
+
+
+def _write(data_dir, name, features, example, num_shards, *test_splits):
+    folder = pathlib.Path(data_dir) / name / "1.2.0"
+    folder.mkdir(parents=True)
+    features = tfds.features.FeaturesDict(features)
+    tests = range(FIRST_TEST, FIRST_TEST + NUM_TEST)
+    splits = []
+    for split, indices in (
+        ("train", range(NUM_TRAIN)),
+        *((split, tests) for split in test_splits),
     ):
         template = tfds.core.ShardedFileTemplate(
             data_dir=folder,
@@ -87,7 +132,9 @@ def _write(data_dir, name, features, example, num_shards, test_split):
             members = indices[shard::num_shards]
             with tf.io.TFRecordWriter(str(path)) as writer:
                 for index in members:
-                    writer.write(features.serialize_example(example(index)))
+                    writer.write(
+                        features.serialize_example(example(index, split))
+                    )
             lengths.append(len(members))
         splits.append(
             tfds.core.SplitInfo(

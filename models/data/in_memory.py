@@ -6,39 +6,37 @@ import functools
 
 import tensorflow as tf
 
-from models.data import order
+from models.data import augment, order
 from models.data.records import Split
 
 
 class InMemory:
-    """A split in memory; a batch costs one gather and one cast.
+    """A split in memory; a batch costs one gather and its augmentation.
 
     Nothing is read before `train` or `test` is called.
+
+    Args:
+      split: what to read.
+      augmentation: what happens to the images of a batch.
     """
 
-    def __init__(self, split: Split):
+    def __init__(self, split: Split, augmentation: augment.Augmentation):
         self.split = split
+        self.augmentation = augmentation
 
     @functools.cached_property
     def _examples(self) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.device("cpu"):
             return self.split.read()
 
-    def _gather(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Turns batches of positions into batches of examples."""
-        # Read here: within `gather`, the reading would become part of it.
-        images, labels = self._examples
-
-        def gather(positions):
-            return (
-                to_unit_range(tf.gather(images, positions)),
-                tf.gather(labels, positions),
-            )
-
-        return batches.map(gather)
-
     def train(
-        self, batch_size: int, rank: int, size: int, seed: int, start_epoch: int
+        self,
+        batch_size: int,
+        rank: int,
+        size: int,
+        seed: int,
+        start_epoch: int,
+        num_ranks: int = 1,
     ) -> tf.data.Dataset:
         """See `ImageClassification.train`."""
         num_examples = self.split.num_examples
@@ -46,21 +44,41 @@ class InMemory:
 
         def one_epoch(epoch):
             everyone = order.shuffle(tf.range(num_examples), seed, epoch)
-            mine = everyone[rank::size][: steps * batch_size]
-            # [steps * batch] -> [steps, batch]
-            mine = tf.reshape(mine, [steps, batch_size])
-            return tf.data.Dataset.from_tensor_slices(mine)
+            used = everyone[: steps * batch_size * size]
+            # [steps * batch * size] -> [steps, batch, size]
+            used = tf.reshape(used, [steps, batch_size, size])
+            draws = order.draws(
+                num_examples, self.augmentation.num_draws, seed, epoch
+            )
 
-        batches = order.epochs(start_epoch).flat_map(one_epoch)
-        return self._gather(batches).prefetch(4)
+            def of_ranks(step):
+                mine = order.of_ranks(step, rank, num_ranks)
+                return mine, tf.gather(draws, mine)
+
+            return tf.data.Dataset.from_tensor_slices(used).map(of_ranks)
+
+        # Read here: within `gather`, the reading would become part of it.
+        images, labels = self._examples
+
+        def gather(positions, draws):
+            batch = self.augmentation.train(tf.gather(images, positions), draws)
+            return batch, tf.gather(labels, positions)
+
+        return (
+            order.epochs(start_epoch)
+            .flat_map(one_epoch)
+            .map(gather, num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(4)
+        )
 
     def test(self, batch_size: int, rank: int, size: int) -> tf.data.Dataset:
         """See `ImageClassification.test`."""
+        images, labels = self._examples
+
+        def gather(positions):
+            batch = self.augmentation.test(tf.gather(images, positions))
+            return batch, tf.gather(labels, positions)
+
         mine = tf.range(rank, self.split.num_examples, size)
         batches = tf.data.Dataset.from_tensor_slices(mine).batch(batch_size)
-        return self._gather(batches).prefetch(1)
-
-
-def to_unit_range(images: tf.Tensor) -> tf.Tensor:
-    """Casts uint8 images to float32 in [0, 1]."""
-    return tf.cast(images, tf.float32) / 255.0
+        return batches.map(gather).prefetch(1)

@@ -41,6 +41,23 @@ def check_worker(rank: int, size: int) -> None:
         )
 
 
+def of_ranks(step: tf.Tensor, rank: int, num_ranks: int) -> tf.Tensor:
+    """Takes what some workers have of one step.
+
+    Args:
+      step: tensor `[batch, size]`, a step of all workers in the epoch's
+        order.
+      rank: the first of them.
+      num_ranks: how many, at least 1.
+
+    Returns:
+      `[num_ranks * batch]`, one worker's batch after the other.
+    """
+    # [batch, ranks] -> [ranks, batch] -> [ranks * batch]
+    mine = tf.transpose(step[:, rank : rank + num_ranks])
+    return tf.reshape(mine, [-1])
+
+
 def shuffle(values: tf.Tensor, seed: int, *counters: tf.Tensor) -> tf.Tensor:
     """Permutes the first axis; only seed and counters determine how.
 
@@ -64,3 +81,28 @@ def shuffle(values: tf.Tensor, seed: int, *counters: tf.Tensor) -> tf.Tensor:
 def epochs(start_epoch: int = 0) -> tf.data.Dataset:
     """Counts epochs from `start_epoch` on, without end."""
     return tf.data.Dataset.range(start_epoch, tf.int64.max)
+
+
+def draws(
+    num_examples: int, count: int, seed: int, epoch: tf.Tensor
+) -> tf.Tensor:
+    """Draws uniform numbers in [0, 1) for every example of an epoch.
+
+    Only the arguments determine them, whatever the batch, the worker and the
+    number of threads.
+
+    Args:
+      num_examples: of the training split.
+      count: numbers per example.
+      seed: non-negative integer.
+      epoch: scalar integer.
+
+    Returns:
+      float32 `[num_examples, count]`.
+    """
+    # The second word keeps these numbers apart from those of `shuffle`.
+    key = tf.stack([tf.constant(seed, tf.int64), tf.constant(1, tf.int64)])
+    key = tf.random.experimental.stateless_fold_in(
+        key, tf.cast(epoch, tf.int64), alg="philox"
+    )
+    return tf.random.stateless_uniform([num_examples, count], key, alg="philox")

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 _PARSE_BATCH = 512  # records per call of the parser
+_BLOCK = 16  # records that are read from a file before the next one's turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Split:
       files: paths of its TFRecord files.
       num_examples: in all files.
       image_shape: height, width, channels of decoded images.
-      resize: whether the stored images have other sizes than that.
+      resize: whether stored images may have other sizes than that.
     """
 
     name: str
@@ -38,6 +39,24 @@ class Split:
     def decoded_bytes(self) -> int:
         height, width, channels = self.image_shape
         return self.num_examples * height * width * channels
+
+    def records(self, files: tf.Tensor, in_turns: int = 1) -> tf.data.Dataset:
+        """Reads files of this split.
+
+        Args:
+          files: paths, `[n]`.
+          in_turns: how many files are read at the same time, sixteen records
+            of one before the next one's turn; 1 is file after file.
+        """
+        if in_turns == 1:
+            return tf.data.TFRecordDataset(files)
+        return tf.data.Dataset.from_tensor_slices(files).interleave(
+            tf.data.TFRecordDataset,
+            cycle_length=min(in_turns, len(self.files)),
+            block_length=_BLOCK,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
 
     def parse(self, records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns encoded images (string) and labels (int64), `[batch]`."""
@@ -55,10 +74,13 @@ class Split:
         # Despite its name, this op decodes JPEG too.
         image = tf.io.decode_png(encoded, channels=self.image_shape[-1])
         if self.resize:
-            image = tf.image.resize(
-                image, self.image_shape[:2], antialias=True
+            size = self.image_shape[:2]
+            # Those that have the size already are left as they are.
+            image = tf.cond(
+                tf.reduce_all(tf.shape(image)[:2] == size),
+                lambda: image,
+                lambda: _resized(image, size),
             )
-            image = tf.saturate_cast(tf.round(image), tf.uint8)
         return tf.ensure_shape(image, self.image_shape)
 
     def read(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -72,7 +94,7 @@ class Split:
             return images, labels
 
         batches = (
-            tf.data.TFRecordDataset(list(self.files))
+            self.records(tf.constant(self.files))
             .batch(_PARSE_BATCH)
             .map(decode_batch, num_parallel_calls=tf.data.AUTOTUNE)
         )
@@ -126,6 +148,11 @@ def split_of(
         image_shape=(*size, own_shape[-1]),
         resize=size != own_shape[:2],
     )
+
+
+def _resized(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    image = tf.image.resize(image, size, antialias=True)
+    return tf.saturate_cast(tf.round(image), tf.uint8)
 
 
 def _image_shape(info: tfds.core.DatasetInfo) -> tuple[int | None, ...]:
