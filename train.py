@@ -38,6 +38,7 @@ _FREE_FLAGS = {
     "eval_batch_size",
     "intra_threads",
     "keep_checkpoints",
+    "measure_link",
     "workdir",
 }
 
@@ -46,7 +47,7 @@ _GO_ON = "The same command goes on from the last checkpoint."
 
 def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     """Defines train.py's flags in `to`."""
-    text, number, count, choice, words = (
+    text, number, count, choice, words, switch = (
         functools.partial(define, flag_values=to)
         for define in (
             flags.DEFINE_string,
@@ -54,6 +55,7 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
             flags.DEFINE_integer,
             flags.DEFINE_enum,
             flags.DEFINE_list,
+            flags.DEFINE_bool,
         )
     )
     check = functools.partial(flags.register_validator, flag_values=to)
@@ -107,6 +109,13 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         "imagenet: 224 x 224, windows of random size.",
     )
     count("batch_size", 32, "Images per worker and step, >= 1.", 1)
+    count(
+        "virtual_workers",
+        1,
+        "Workers that each process stands for, >= 1: one computes after the "
+        "other, and nothing is sent between them.",
+        1,
+    )
     count("eval_batch_size", 500, "The same when testing, >= 1.", 1)
 
     # --- Optimizer
@@ -167,13 +176,40 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         [],
         "Patterns of variables that travel in float: */bias,logits/*",
     )
-    choice("exchange", "auto", ["auto", "allreduce"], "The collective.")
+    choice(
+        "exchange",
+        "auto",
+        ["auto", "allgather", "allreduce", "alltoall"],
+        "How levels travel; auto: what is fastest on a link of 1 Gbit/s.",
+    )
+    switch("measure_link", False, "Measures the link for --exchange=auto.")
+    count("groups", 1, "Exchanges a step, overlapping the backward pass.", 1)
+    count("float_every", 0, "Every so many exchanges one in float. 0: none.", 0)
+    count(
+        "float_every_epochs",
+        0,
+        "Every so many epochs one with float gradients, as the paper's code. "
+        "0: none. Instead of --float_every.",
+        0,
+    )
+    count("warmup_steps", 0, "The first so many exchanges are in float.", 0)
+    switch(
+        "error_feedback",
+        False,
+        "Adds what clipping removed to the next gradient.",
+    )
 
     flags.mark_flag_as_required("workdir", flag_values=to)
     flags.register_multi_flags_validator(
         ["epochs", "steps"],
         lambda given: (given["epochs"] is None) != (given["steps"] is None),
         "Pass one of --epochs and --steps.",
+        flag_values=to,
+    )
+    flags.register_multi_flags_validator(
+        ["float_every", "float_every_epochs"],
+        lambda given: not all(given.values()),
+        "Pass --float_every or --float_every_epochs.",
         flag_values=to,
     )
     check("learning_rate", lambda x: 0 < x < math.inf, "must be > 0")
@@ -237,7 +273,7 @@ def train(options: flags.FlagValues) -> None:
     # --- Checks, before any work
     with _errors_in_one_line():
         dataset = open_dataset(options)
-        compression = _compression(options)
+        _compression(options)
         run.workdir.check_writable(workdir)
         if checkpoint.latest(checkpoints) or (workdir / "model.keras").exists():
             _check_same_run(options)
@@ -249,8 +285,11 @@ def train(options: flags.FlagValues) -> None:
     with _errors_in_one_line():
         tg.init()
         rank, size = tg.rank(), tg.size()
-        batch_size = options.batch_size * size
-        steps_per_epoch = dataset.steps_per_epoch(options.batch_size, size)
+        num_workers = options.virtual_workers * size
+        batch_size = options.batch_size * num_workers
+        steps_per_epoch = dataset.steps_per_epoch(
+            options.batch_size, num_workers
+        )
         # Evaluation averages over workers; each needs something to evaluate.
         if dataset.test_examples(size - 1, size) == 0:
             raise ValueError(
@@ -264,19 +303,32 @@ def train(options: flags.FlagValues) -> None:
     with _errors_in_one_line():
         model = build_model(options, dataset)
     seed_streams(model, options.seed, rank)
+    virtual = (
+        tg.LocalWorkers(options.virtual_workers)
+        if options.virtual_workers > 1
+        else None
+    )
     model.compile(
         tg.DistributedOptimizer(
             _optimizer(options, steps, steps_per_epoch),
-            compression,
+            _compression(
+                options,
+                steps_per_epoch,
+                tg.measure_link() if options.measure_link else None,
+            ),
+            groups=options.groups,
             gradient_accumulation_steps=(
                 options.accumulate if options.accumulate > 1 else None
             ),
+            workers=virtual,
         ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,
         auto_scale_loss=False,
     )
+    if virtual:
+        virtual.attach(model)
     with _errors_in_one_line():
         model.optimizer.build(model.trainable_variables)
         run.workdir.check_space(workdir, model, options.keep_checkpoints)
@@ -337,7 +389,12 @@ def train(options: flags.FlagValues) -> None:
     with _lost_worker_in_one_line():
         model.fit(
             dataset.train(
-                options.batch_size, rank, size, options.seed, first_epoch
+                options.batch_size,
+                rank * options.virtual_workers,
+                num_workers,
+                options.seed,
+                first_epoch,
+                num_ranks=options.virtual_workers,
             ),
             validation_data=dataset.test(options.eval_batch_size, rank, size),
             epochs=epochs,
@@ -354,11 +411,15 @@ def train(options: flags.FlagValues) -> None:
         print(f"Wrote {workdir / 'model.keras'}", flush=True)
 
 
-def _compression(options):
+def _compression(options, steps_per_epoch=1, link=None):
     if options.compression == "none":
         return tg.NoCompression()
     if options.compression == "fp16":
         return tg.FP16()
+    float_every = options.float_every or None
+    if options.float_every_epochs:
+        exchanges = max(1, steps_per_epoch // options.accumulate)
+        float_every = (options.float_every_epochs * exchanges, exchanges)
     return tg.TernGrad(
         clip_factor=options.clip_factor or None,
         clip_mode=options.clip_mode,
@@ -366,7 +427,11 @@ def _compression(options):
         min_size=options.min_size,
         exempt=tuple(options.exempt),
         exchange=options.exchange,
+        float_every=float_every,
+        warmup_steps=options.warmup_steps,
+        error_feedback=options.error_feedback,
         seed=options.seed,
+        link=link,
     )
 
 
@@ -407,13 +472,15 @@ def _check_same_run(options) -> None:
 
 
 def _introduce(options, dataset, model, epochs, steps_per_epoch) -> None:
-    size = tg.size()
+    size, virtual = tg.size(), options.virtual_workers
     _write(
         f"model        {options.model}, {model.count_params():,} parameters\n"
         f"data         {dataset.name}, {dataset.num_train:,} training and "
         f"{dataset.num_test:,} test images\n"
-        f"workers      {size}, {options.batch_size} images each a step, "
-        f"{options.batch_size * size} in all\n"
+        f"workers      {size * virtual}"
+        + (f" ({virtual} in each of {size} processes)" if virtual > 1 else "")
+        + f", {options.batch_size} images each a step, "
+        f"{options.batch_size * size * virtual} in all\n"
         f"training     {epochs} epochs of {steps_per_epoch} steps, "
         f"{options.optimizer}, learning rate {options.learning_rate:g} "
         f"{options.lr_schedule}\n"

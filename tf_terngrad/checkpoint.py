@@ -4,12 +4,14 @@
         manifest.json            epoch, number of workers
         shared.npz               trainable and optimizer variables, of rank 0
         rank-00000-of-00002.npz  what each worker has of its own: moving
-        rank-00001-of-00002.npz  statistics, seed generators, `extra`
+        rank-00001-of-00002.npz  statistics, seed generators, `extra`, what
+                                 clipping removed (`ErrorFeedback`)
 
 A checkpoint is written to `epoch-00003.writing` and renamed when the files of
 all workers exist. The directory must be one that all hosts share.
 """
 
+import itertools
 import json
 import pathlib
 import re
@@ -172,6 +174,7 @@ def load(folder, model, extra: dict | None = None) -> int:
         collectives.size(),
         manifest["ranks"],
     )
+    shared = _shared(model)
     own = _own(model, extra)
     if writers != size:
         # Nobody's random stream may become that of several workers.
@@ -192,7 +195,7 @@ def load(folder, model, extra: dict | None = None) -> int:
             f"{rank_file.name}. Put it back, or remove the whole folder to go "
             "on from the checkpoint before."
         )
-    archive.read(folder / "shared.npz", _shared(model))
+    archive.read(folder / "shared.npz", shared)
     archive.read(rank_file, own)
     return manifest["epoch"]
 
@@ -214,6 +217,9 @@ def _own(model, extra) -> dict:
     for variable in model.non_trainable_variables:
         is_statistic = keras.backend.is_float_dtype(variable.dtype)
         groups["statistics" if is_statistic else "streams"].append(variable)
+    feedback = getattr(getattr(model, "optimizer", None), "feedback", None)
+    if feedback is not None:
+        groups["residuals"] = list(itertools.chain(*feedback.residuals))
     for name, variable in (extra or {}).items():
         groups[f"extra {name}"] = [variable]
     return groups

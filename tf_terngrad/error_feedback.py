@@ -1,5 +1,7 @@
 """Error feedback of what clipping removed."""
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -18,7 +20,7 @@ class ErrorFeedback:
         num_local: Local workers of this process (`LocalWorkers`).
 
     Attributes:
-        residuals: `[local workers][variables]`, `tf.Variable` e of each.
+        residuals: `[local workers][variables]`, the variable e of each.
 
     Departure: the paper clips without feedback.
     """
@@ -27,7 +29,7 @@ class ErrorFeedback:
         with tf.init_scope():
             self.residuals = [
                 [
-                    tf.Variable(tf.zeros(v.shape, v.dtype), trainable=False)
+                    keras.Variable(np.zeros(v.shape), v.dtype, trainable=False)
                     for v in variables
                 ]
                 for _ in range(num_local)
@@ -37,7 +39,7 @@ class ErrorFeedback:
         """G' = g + e for `[local workers][tensors]` gradients."""
         return [
             [
-                g + tf.cast(residuals[i].read_value(), g.dtype)
+                g + tf.cast(residuals[i].value, g.dtype)
                 for g, i in zip(local, ids, strict=True)
             ]
             for local, residuals in zip(gradients, self.residuals, strict=True)
@@ -69,7 +71,7 @@ class ErrorFeedback:
                     tf.where(
                         tf.math.is_finite(scaler),
                         tf.cast(removed, residual.dtype),
-                        residual.read_value(),
+                        residual.value,
                     )
                 )
 
@@ -77,7 +79,7 @@ class ErrorFeedback:
         """E <- 0: the gradients went in float, whole."""
         for residuals in self.residuals:
             for i in ids:
-                residuals[i].assign(tf.zeros_like(residuals[i]))
+                residuals[i].assign(tf.zeros(residuals[i].shape))
 
 
 def _per_element(values, first, gradient, bucket_size):

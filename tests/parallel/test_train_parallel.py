@@ -211,3 +211,28 @@ def test_bad_flags_stop_all_workers(flags, tmp_path):
     assert "train.py: Invalid value for argument name. Expected" in (
         result.stdout
     )
+
+
+def test_all_flags_of_the_exchange_go_on(flags, tmp_path):
+    # Error feedback is each worker's own: without its checkpoint the second
+    # half would differ.
+    flags = [f for f in flags if not f.startswith("--epochs")] + [
+        "--exchange=alltoall",
+        "--bucket_size=50",
+        "--error_feedback",
+        "--warmup_steps=3",
+        "--float_every_epochs=3",
+        "--groups=2",
+        "--measure_link",
+    ]
+    for name, epochs in (("whole", [4]), ("halves", [2, 4])):
+        for last in epochs:
+            result = launch(
+                2,
+                [*flags, f"--epochs={last}", f"--workdir={tmp_path / name}"],
+            )
+            assert result.returncode == 0, result.stdout
+    for whole, halves in zip(
+        weights(tmp_path / "whole"), weights(tmp_path / "halves"), strict=True
+    ):
+        np.testing.assert_array_equal(whole, halves)

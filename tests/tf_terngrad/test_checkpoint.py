@@ -198,6 +198,30 @@ def test_extra_variables_and_bfloat16(tmp_path):
     np.testing.assert_array_equal(residual.numpy(), want)
 
 
+def test_error_feedback_is_each_workers_own(tmp_path):
+    def make():
+        model = keras.Sequential([keras.Input([8]), keras.layers.Dense(8)])
+        optimizer = tg.DistributedOptimizer(
+            keras.optimizers.SGD(0.1), tg.TernGrad(error_feedback=True)
+        )
+        model.compile(optimizer, "mse", jit_compile=False)
+        return model
+
+    model = make()
+    model.optimizer.build(model.trainable_variables)
+    residual = model.optimizer.feedback.residuals[0][0]
+    residual.assign(np.arange(64.0).reshape(8, 8))
+    checkpoint.save(tmp_path, model, 1)
+    (folder,) = tmp_path.iterdir()
+    own = np.load(folder / "rank-00000-of-00001.npz")
+    assert sum(own[name].size for name in own.files) >= 64 + 8
+    again = make()
+    checkpoint.restore(tmp_path, again)
+    np.testing.assert_array_equal(
+        again.optimizer.feedback.residuals[0][0], residual
+    )
+
+
 def test_unwritable_directory(tmp_path):
     (tmp_path / "file").write_text("")
     directory = tmp_path / "file" / "checkpoints"
