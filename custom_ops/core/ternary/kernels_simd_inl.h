@@ -214,9 +214,8 @@ Counts TernarizeVectors(const Run<float>& run, uint16_t* plus,
   // Up to the next Philox block one by one.
   const int64_t head = std::min(run.count, -run.first & (kPhiloxBlock - 1));
   TernarizeElements(run, 0, head, plus, minus, &counts);
-  const int64_t end = head + (run.count - head) / kStep * kStep;
   const uint64_t high_word = static_cast<uint64_t>(run.first) >> 32;
-  if (head == end ||
+  if (run.count - head < kStep / 2 ||
       high_word != static_cast<uint64_t>(run.first + run.count) >> 32) {
     TernarizeElements(run, head, run.count, plus, minus, &counts);
     return counts;
@@ -230,26 +229,44 @@ Counts TernarizeVectors(const Run<float>& run, uint16_t* plus,
   const Levels levels(run);
   typename Isa::Vector clipped = Isa::Broadcast(0);
   alignas(64) uint8_t bytes[kPiece];
-  for (int64_t first = head; first < end; first += kPiece) {
-    const int count = static_cast<int>(std::min<int64_t>(kPiece, end - first));
+  for (int64_t first = head; first < run.count; first += kPiece) {
+    const int count =
+        static_cast<int>(std::min<int64_t>(kPiece, run.count - first));
     Ties ties;
     for (int i = 0; i < count; i += kStep) {
       if (i % kBurst == 0) {
         RandomBytes(block_philoxes, (run.first + first + i) / kPhiloxBlock,
                     std::min(kBurst, count - i), bytes + i);
       }
-      Prefetch(run.data + first + i);
-      const Masks masks =
-          Isa::Compare(run.data + first + i, bytes + i, levels, &clipped);
-      counts.nonzero += __builtin_popcountll(masks.certain);
-      ties.Add(i, masks.open);
-      const uint64_t plus_bits = masks.certain & ~masks.negative;
-      const uint64_t minus_bits = masks.certain & masks.negative;
       // Bit 0 of the planes is the first bit of a Philox block, so this is a
       // multiple of 16.
       const int64_t entry = (run.first_bit + first + i) / 16;
-      std::memcpy(plus + entry, &plus_bits, 8);
-      std::memcpy(minus + entry, &minus_bits, 8);
+      const float* data = run.data + first + i;
+      if (count - i >= kStep) {
+        Prefetch(data);
+        const Masks masks = Isa::Compare(data, bytes + i, levels, &clipped);
+        const uint64_t plus_bits = masks.certain & ~masks.negative;
+        const uint64_t minus_bits = masks.certain & masks.negative;
+        std::memcpy(plus + entry, &plus_bits, 8);
+        std::memcpy(minus + entry, &minus_bits, 8);
+        counts.nonzero += __builtin_popcountll(masks.certain);
+        ties.Add(i, masks.open);
+      } else {
+        const int rest = count - i;
+        float padded[kStep] = {};
+        std::copy_n(data, rest, padded);
+        Masks masks = Isa::Compare(padded, bytes + i, levels, &clipped);
+        const uint64_t valid = (uint64_t{1} << rest) - 1;
+        masks.certain &= valid;
+        for (int j = 0; j < rest; j += 16) {
+          plus[entry + j / 16] |=
+              static_cast<uint16_t>((masks.certain & ~masks.negative) >> j);
+          minus[entry + j / 16] |=
+              static_cast<uint16_t>((masks.certain & masks.negative) >> j);
+        }
+        counts.nonzero += __builtin_popcountll(masks.certain);
+        ties.Add(i, masks.open & valid);
+      }
     }
     counts.nonzero +=
         ResolveTies(run, tie_philoxes, first, bytes, &ties, plus, minus);
@@ -259,7 +276,6 @@ Counts TernarizeVectors(const Run<float>& run, uint16_t* plus,
   for (const uint64_t lane : lanes) {
     counts.clipped += static_cast<uint32_t>(lane) + (lane >> 32);
   }
-  TernarizeElements(run, end, run.count, plus, minus, &counts);
   return counts;
 }
 
