@@ -132,6 +132,47 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(
         assert entry == want
 
 
+def test_virtual_workers(start, tmp_path, monkeypatch, capsys):
+    arguments = (*MLP, "--epochs=4", "--virtual_workers=5", "--batch_size=2")
+    whole = start(*arguments, workdir=tmp_path / "whole")
+    assert re.search(
+        r"^workers +5 \(5 in each of 1 processes\), 2 images each a step, 10 "
+        "in all$",
+        capsys.readouterr().out,
+        re.M,
+    )
+    entries = metrics_log.read(whole / "metrics.jsonl")
+    assert [entry["step"] for entry in entries] == [10, 20, 30, 40]
+    assert entries[-1]["loss"] < entries[0]["loss"]
+    # 18 digits of base 11 a word, 8/5 of which each of 5 workers sends.
+    assert entries[-1]["bits_per_element"] == pytest.approx(
+        8 / 5 * 64 / 18, rel=0.01
+    )
+
+    with monkeypatch.context() as patch:
+        interrupt_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            start(*arguments)
+    resumed = start(*arguments)
+    for a, b in zip(weights(whole), weights(resumed), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert exit_message(
+        lambda: start(*arguments, "--virtual_workers=1")
+    ).startswith(
+        f"train.py: Workdir {tmp_path}/run holds a run with other flags: "
+        "--virtual_workers=5 there, 1 here."
+    )
+
+
+def test_too_many_virtual_workers(start):
+    assert exit_message(
+        lambda: start(*MLP, "--epochs=1", "--virtual_workers=11")
+    ) == (
+        "train.py: Invalid value for argument batch_size. Expected 1 to 9 for "
+        "100 examples on 11 worker(s). Received: batch_size=10"
+    )
+
+
 def test_seed_repeats_the_run(start, tmp_path):
     runs = [
         weights(
@@ -302,6 +343,10 @@ def test_dropout_of_a_model_without(start):
         (
             "--learning_rate=0",
             "flag --learning_rate=0.0: must be > 0",
+        ),
+        (
+            "--virtual_workers=0",
+            "flag --virtual_workers=0: 0 is not a positive integer",
         ),
         ("--momentum=1", "flag --momentum=1.0: must be in [0, 1)"),
         ("--lr_decay_rate=2", "flag --lr_decay_rate=2.0: must be in (0, 1]"),

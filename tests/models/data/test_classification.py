@@ -76,6 +76,29 @@ def test_workers_are_disjoint_and_equally_long(dataset, size):
         assert set(seen) <= set(range(fake_images.NUM_TRAIN))
 
 
+@pytest.mark.parametrize("rank, num_ranks", [(0, 3), (1, 2), (2, 1)])
+def test_batches_of_several_workers(dataset, rank, num_ranks):
+    size, count = 3, 9  # two epochs and a half
+    together = take(
+        dataset.train(8, rank, size, seed=5, num_ranks=num_ranks), count
+    )
+    alone = [
+        take(dataset.train(8, r, size, seed=5), count)
+        for r in range(rank, rank + num_ranks)
+    ]
+    for batch, parts in zip(together, zip(*alone, strict=True), strict=True):
+        assert batch == [index for part in parts for index in part]
+
+
+def test_too_many_ranks(dataset):
+    with pytest.raises(ValueError) as error:
+        dataset.train(8, 2, 4, num_ranks=3)
+    assert str(error.value) == (
+        "Invalid value for argument num_ranks. Expected 1 to 2 for "
+        "rank=2, size=4. Received: num_ranks=3"
+    )
+
+
 def test_every_epoch_has_a_new_order(dataset):
     stream = iter(dataset.train(20, seed=5))
     epochs = [take(stream, 5) for _ in range(4)]
