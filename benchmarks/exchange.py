@@ -1,161 +1,396 @@
-"""Time of one exchange of gradients, against Horovod's own.
+"""Time and bytes of one exchange of gradients, against Horovod's own.
 
-    horovodrun -np 2 --gloo python benchmarks/exchange.py
+    sudo .venv/bin/python benchmarks/exchange.py \
+      --links=100mbit,1gbit,10gbit,none --workers=2,4,8 \
+      --payloads=lenet,resnet50,alexnet,vgg_a,googlenet \
+      --output=docs/results/exchange
 
-Real workers, over whatever link the hosts have (one host: loopback). Each
-round times every way once, in turn, each a compiled tf.function from gradients
-to averaged gradients; the table gives medians over rounds on the slowest
-worker and their ratio to Horovod's fused fp32 exchange in the same run.
-Correctness is checked in the same run.
+Real worker processes, each in a network namespace of its own behind a link of
+the given rate (`links.py`; needs root and iproute2). `--links=loopback` needs
+neither: workers under horovodrun on this host's loopback. Every cell of links,
+workers and payloads leaves `<link>_<workers>_<payload>.json` and `.log` in
+--output; cells whose JSON exists are not measured again. table.md holds all.
+
+In a cell every round times every method once, in turn, each a compiled
+tf.function from gradients to averages; tables give medians over rounds on the
+slowest worker and their ratio to Horovod's fused fp32 and fp16 exchanges in
+the same run. Averages are checked against NumPy before. Bytes are those that
+the worker's network device counts; what Horovod sends while idle is measured
+and subtracted. With --torch_python, torch.distributed's Gloo is timed in the
+same namespaces, after the others.
+
+Also, for one cell at a time: `horovodrun -np 2 --gloo python
+benchmarks/exchange.py --payloads=lenet`.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import pathlib
-import time
+import signal
+import subprocess
+import sys
+import tempfile
 
+import links
 import numpy as np
-import tensorflow as tf
+import payloads
 from absl import app, flags
 
-import custom_ops
-import tf_terngrad as tg
-
-# Shapes of all gradients, in order.
-_PAYLOADS = {
-    "lenet": [
-        (5, 5, 1, 20),
-        (20,),
-        (5, 5, 20, 50),
-        (50,),
-        (800, 500),
-        (500,),
-        (500, 10),
-        (10,),
-    ],
-    "5m": [(1000, 1000)] * 5,
-}
-
-_PAYLOAD = flags.DEFINE_enum(
-    "payload", "lenet", sorted(_PAYLOADS), "Gradients to exchange."
+_LINKS = flags.DEFINE_list(
+    "links",
+    ["loopback"],
+    "Rates such as 100mbit or 1gbit, none (namespaces without a limit), "
+    "loopback.",
 )
-_ROUNDS = flags.DEFINE_integer("rounds", 200, "Timed rounds.", lower_bound=1)
-_WARMUP = flags.DEFINE_integer("warmup", 20, "Rounds before that.")
+_WORKERS = flags.DEFINE_list("workers", ["2"], "Numbers of workers, each >= 1.")
+_PAYLOADS = flags.DEFINE_list(
+    "payloads", ["lenet"], f"Of {', '.join(payloads.SHAPES)}."
+)
+_SECONDS = flags.DEFINE_float(
+    "seconds",
+    60.0,
+    "Time for the timed rounds of a cell; at least 3 rounds are run.",
+    lower_bound=0.0,
+)
+_MAX_ROUNDS = flags.DEFINE_integer(
+    "max_rounds", 200, "At most that many rounds.", lower_bound=3
+)
+_WARMUP = flags.DEFINE_integer(
+    "warmup",
+    2,
+    "Rounds before that, besides the one that checks results.",
+    lower_bound=1,
+)
+_COUNT_STEPS = flags.DEFINE_integer(
+    "count_steps",
+    20,
+    "Steps over which bytes are counted; fewer, but at least 3, where they "
+    "take longer than --seconds.",
+    lower_bound=3,
+)
 _THREADS = flags.DEFINE_integer(
-    "threads", 0, "TensorFlow threads a worker; 0: cores / workers here."
+    "threads",
+    0,
+    "TensorFlow threads of a worker; 0: cores / workers, at least 1.",
+    lower_bound=0,
 )
-_JSON = flags.DEFINE_string("json", None, "File for the results.")
+_TORCH = flags.DEFINE_string(
+    "torch_python",
+    None,
+    "Python interpreter of an environment with PyTorch; None: not measured.",
+)
+_TIMEOUT = flags.DEFINE_float(
+    "timeout", 7200.0, "Seconds after which a cell is given up."
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder for results; None: they are only printed."
+)
+
+_HERE = pathlib.Path(__file__).resolve().parent
+_TORCH_NAME = "torch.distributed gloo fp32"
+
+# A worker needs about this much: TensorFlow, Horovod and its fusion buffer;
+# and gradients, averages, halves of both, and a check's copy.
+_BASE_BYTES = 0.9e9
+_BYTES_PER_ELEMENT = 16
 
 
-def _ways(variables) -> dict:
-    """Name -> function from gradients to averages."""
-    import horovod.tensorflow as hvd
+def memory_needed(payload: str, num_workers: int) -> float:
+    """Bytes that all workers of a cell need together, about."""
+    elements = payloads.num_elements(payload)
+    return num_workers * (_BASE_BYTES + _BYTES_PER_ELEMENT * elements)
 
-    def horovod(compression):
-        def exchange(gradients):
-            return hvd.grouped_allreduce(
-                gradients, op=hvd.Average, compression=compression
+
+def _check_memory(payload, num_workers):
+    import psutil
+
+    needed = memory_needed(payload, num_workers)
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise links.LinkError(
+            f"Not enough memory: {num_workers} workers with payload {payload} "
+            f"need about {needed / 2**30:.1f} GiB. Available: "
+            f"{available / 2**30:.1f} GiB"
+        )
+
+
+def _check_flags():
+    """Raises app.UsageError before any work starts."""
+    for link in _LINKS.value:
+        if link not in ("loopback", "none"):
+            try:
+                links.check_rate(link)
+            except ValueError as error:
+                raise app.UsageError(f"--links: {error}") from error
+    for workers in _WORKERS.value:
+        if not workers.isdecimal() or int(workers) < 1:
+            raise app.UsageError(
+                "--workers: expected integers >= 1. Received: "
+                f"{','.join(_WORKERS.value)}"
+            )
+    for payload in _PAYLOADS.value:
+        if payload not in payloads.SHAPES:
+            raise app.UsageError(
+                f"--payloads: expected some of {','.join(payloads.SHAPES)}. "
+                f"Received: {payload}"
             )
 
-        return exchange
 
-    def ours(compression, name):
-        counter = tf.Variable(0, dtype=tf.int64)
+def _name(link, num_workers, payload):
+    return f"{link}_{num_workers}_{payload}"
 
-        def exchange(gradients):
-            return tg.exchange(
-                gradients, variables, compression, step=counter, name=name
+
+def _threads(num_workers):
+    return _THREADS.value or max(1, os.cpu_count() // num_workers)
+
+
+def _work():
+    """This process is one worker, started by a launcher: measures its cell."""
+    import exchange_worker
+
+    link = _LINKS.value[0]
+    local_size = int(os.environ.get("HOROVOD_LOCAL_SIZE", "1"))
+    for payload in _PAYLOADS.value:
+        result = exchange_worker.measure(
+            exchange_worker.Cell(
+                link=link,
+                payload=payload,
+                bytes_per_second=links.bytes_per_second(
+                    None if link in ("loopback", "none") else link
+                ),
+                threads=_threads(local_size),
+                seconds=_SECONDS.value,
+                max_rounds=_MAX_ROUNDS.value,
+                warmup=_WARMUP.value,
+                count_steps=_COUNT_STEPS.value,
             )
+        )
+        if result is None:
+            continue
+        print(_table(result), flush=True)
+        if _OUTPUT.value is not None:
+            _write(pathlib.Path(_OUTPUT.value), result)
 
-        return exchange
 
-    ways = {
-        "horovod fp32": horovod(hvd.Compression.none),
-        "horovod fp16": horovod(hvd.Compression.fp16),
-        "ternary": ours(tg.TernGrad(), "ternary"),
-        "ternary, no clipping": ours(
-            tg.TernGrad(clip_factor=None), "ternary_max"
-        ),
+def _write(output, result):
+    """Leaves the JSON of a cell, whole or not at all."""
+    output.mkdir(parents=True, exist_ok=True)
+    name = _name(result["link"], result["workers"], result["payload"])
+    unfinished = output / f"{name}.json.tmp"
+    unfinished.write_text(json.dumps(result, indent=1) + "\n")
+    unfinished.rename(output / f"{name}.json")
+
+
+def _group(link, num_workers):
+    if link == "loopback":
+        return links.Loopback(num_workers)
+    return links.Namespaces(num_workers, None if link == "none" else link)
+
+
+def _measure(link, num_workers, payload, log) -> dict:
+    """Starts the workers of a cell, and PyTorch's; their results."""
+    threads = _threads(num_workers)
+    environment = os.environ | {
+        "PYTHONPATH": str(_HERE.parent),
+        "PYTHONUNBUFFERED": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": str(threads),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Workers compute and wait for long; none is lost.
+        "HOROVOD_GLOO_TIMEOUT_SECONDS": "600",
+        "HOROVOD_STALL_CHECK_TIME_SECONDS": "600",
     }
-    return {
-        name: tf.function(way, jit_compile=False) for name, way in ways.items()
-    }
+    with contextlib.ExitStack() as stack:
+        scratch = pathlib.Path(
+            stack.enter_context(tempfile.TemporaryDirectory())
+        )
+        group = stack.enter_context(_group(link, num_workers))
+        command = [
+            sys.executable,
+            str(_HERE / "exchange.py"),
+            f"--links={link}",
+            f"--payloads={payload}",
+            f"--threads={threads}",
+            f"--seconds={_SECONDS.value}",
+            f"--max_rounds={_MAX_ROUNDS.value}",
+            f"--warmup={_WARMUP.value}",
+            f"--count_steps={_COUNT_STEPS.value}",
+            f"--output={scratch}",
+        ]
+        group.run_horovod(command, environment, log, _TIMEOUT.value)
+        name = _name(link, num_workers, payload)
+        result = json.loads((scratch / f"{name}.json").read_text())
+        if _TORCH.value is None:
+            result["skipped"][_TORCH_NAME] = "--torch_python is not given"
+            return result
+        report = scratch / "torch.json"
+        command = [
+            _TORCH.value,
+            str(_HERE / "exchange_torch.py"),
+            f"--payload={payload}",
+            f"--threads={threads}",
+            f"--seconds={_SECONDS.value / len(result['methods'])}",
+            f"--max_rounds={_MAX_ROUNDS.value}",
+            f"--json={report}",
+        ]
+        group.run_torch(command, environment, log, _TIMEOUT.value)
+        report = json.loads(report.read_text())
+        p10, median, p90 = np.percentile(report["ms"], [10, 50, 90])
+        result["methods"][_TORCH_NAME] = {
+            "median_ms": median,
+            "p10_ms": p10,
+            "p90_ms": p90,
+            "rounds": len(report["ms"]),
+            "torch": report["torch"],
+        }
+    return result
 
 
-def _check(ways, gradients) -> None:
-    """Averages must be those of float, or of ternary levels of them."""
-    exact = ways["horovod fp32"](gradients)
-    for name, way in ways.items():
-        for average, expected in zip(way(gradients), exact, strict=True):
-            if "ternary" in name:
-                levels = np.unique(average.numpy())
-                if len(levels) > 2 * tg.size() + 1:
-                    raise RuntimeError(f"{name}: {len(levels)} levels")
-            else:
-                np.testing.assert_allclose(average, expected, atol=1e-2)
+def _table(result) -> str:
+    """One cell as text."""
+    methods = result["methods"]
+    float32, float16 = (
+        methods[f"horovod {kind}"]["median_ms"] for kind in ("fp32", "fp16")
+    )
+    link = result["measured_link"]
+    kernels = result["kernels_ms"]
+    load = ", ".join(f"{x:.1f}" for x in result["load_before_and_after"])
+    lines = [
+        f"{result['payload']}: {result['elements']:,} elements in "
+        f"{result['tensors']} tensors; link {result['link']}: "
+        f"{link['bytes_per_s'] / 1e6:.4g} MB/s with all sending, "
+        f"{1e6 * link['alpha_s']:.0f} us one way, small allreduce "
+        f"{1e3 * link['small_allreduce_s']:.2f} ms",
+        f"{result['workers']} workers on {result['cores']} cores, "
+        f"{result['threads']} threads each, {result['rounds']} rounds, "
+        f"{result['kernels']}, load {load}",
+        f"{'':28}{'median ms':>10}{'p10':>9}{'p90':>9}{'x fp32':>8}"
+        f"{'x fp16':>8}{'bytes/step':>14}{'idle':>12}{'bits_sent/8':>14}",
+    ]
+    for name, method in methods.items():
+        line = (
+            f"{name:28}{method['median_ms']:10.2f}{method['p10_ms']:9.2f}"
+            f"{method['p90_ms']:9.2f}{float32 / method['median_ms']:8.2f}"
+            f"{float16 / method['median_ms']:8.2f}"
+        )
+        count = method.get("bytes")
+        if count is not None:
+            line += f"{count['net_per_step']:14,.0f}"
+            line += f"{count['idle_per_step']:12,.0f}"
+            if "expected_per_step" in count:
+                line += f"{count['expected_per_step']:14,.0f}"
+                good = count["within_3_percent_and_20_kb"]
+                line += "" if good else "  MORE THAN 3 % + 20 KB OFF"
+        lines.append(line)
+    lines.append(
+        "x: times as fast as Horovod's. Ops alone, all workers at once, ms: "
+        + ", ".join(f"{k} {ms:.2f}" for k, ms in kernels.items())
+    )
+    lines.append(
+        "Exchanges with no network, ms: "
+        + ", ".join(f"{k} {ms:.2f}" for k, ms in result["compute_ms"].items())
+    )
+    share = sum(kernels.values()) / methods["ternary allreduce"]["median_ms"]
+    lines.append(
+        f"scalers, encode and decode alone: {100 * share:.0f} % of the time of "
+        f"ternary allreduce ({result['workers']} workers on "
+        f"{result['cores']} cores)"
+    )
+    lines += [f"not measured: {k}: {v}" for k, v in result["skipped"].items()]
+    return "\n".join(lines)
+
+
+def _markdown(results) -> str:
+    """All cells, one row a method."""
+    lines = [
+        "| payload | link | workers | exchange | median ms | p10 | p90 | "
+        "times as fast as fp32 | as fp16 | bytes a step and worker | formula |",
+        "|---" * 11 + "|",
+    ]
+    for result in results:
+        methods = result["methods"]
+        for name, method in methods.items():
+            median = method["median_ms"]
+            ratios = [
+                f"{methods[f'horovod {kind}']['median_ms'] / median:.2f}"
+                for kind in ("fp32", "fp16")
+            ]
+            count = method.get("bytes") or {}
+            numbers = [
+                f"{count[key]:,.0f}" if key in count else ""
+                for key in ("net_per_step", "expected_per_step")
+            ]
+            cells = [
+                result["payload"],
+                result["link"],
+                str(result["workers"]),
+                name,
+                *(
+                    f"{method[k]:.2f}"
+                    for k in ("median_ms", "p10_ms", "p90_ms")
+                ),
+                *ratios,
+                *numbers,
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _write_markdown(output):
+    results = [json.loads(f.read_text()) for f in output.glob("*_*_*.json")]
+    order = list(payloads.SHAPES)
+    results.sort(
+        key=lambda r: (
+            order.index(r["payload"]),
+            r["rate_bytes_per_s"] or float("inf"),
+            r["link"],
+            r["workers"],
+        )
+    )
+    (output / "table.md").write_text(_markdown(results))
 
 
 def main(argv):
-    """Runs the rounds and prints the table on rank 0."""
     if len(argv) > 1:
         raise app.UsageError("Too many command-line arguments.")
-    tg.init()
-    threads = _THREADS.value or max(1, os.cpu_count() // tg.local_size())
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(2)
-    shapes = _PAYLOADS[_PAYLOAD.value]
-    random = np.random.default_rng(tg.rank())
-    gradients = [
-        tf.constant(random.normal(size=shape).astype(np.float32))
-        for shape in shapes
-    ]
-    variables = [tf.Variable(tf.zeros_like(g)) for g in gradients]
-    ways = _ways(variables)
-    _check(ways, gradients)
-
-    times = {name: [] for name in ways}
-    for i in range(_WARMUP.value + _ROUNDS.value):
-        for name, way in ways.items():
-            tg.collectives.barrier()
-            start = time.perf_counter()
-            for average in way(gradients):
-                average.numpy()
-            if i >= _WARMUP.value:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    # The slowest worker decides.
-    gathered = tg.collectives.allgather_object(times)
-    if tg.rank() != 0:
+    _check_flags()
+    if "HOROVOD_RANK" in os.environ:
+        _work()
         return
-    slowest = {
-        name: np.max([worker[name] for worker in gathered], axis=0)
-        for name in ways
-    }
-    elements = sum(int(np.prod(shape)) for shape in shapes)
-    result = {
-        "payload": _PAYLOAD.value,
-        "elements": elements,
-        "workers": tg.size(),
-        "threads": threads,
-        "rounds": _ROUNDS.value,
-        "kernels": custom_ops.describe(),
-        "ms": {},
-    }
-    baseline = np.median(slowest["horovod fp32"])
-    print(
-        f"{_PAYLOAD.value}: {elements:,} elements in {len(shapes)} tensors, "
-        f"{tg.size()} workers, {threads} threads each, {_ROUNDS.value} rounds, "
-        f"{custom_ops.describe()}"
-    )
-    print(f"{'':24}{'median ms':>10}{'p10':>8}{'p90':>8}{'x fp32':>8}")
-    for name, values in slowest.items():
-        p10, median, p90 = np.percentile(values, [10, 50, 90])
-        print(
-            f"{name:24}{median:10.2f}{p10:8.2f}{p90:8.2f}"
-            f"{median / baseline:8.2f}"
-        )
-        result["ms"][name] = {"median": median, "p10": p10, "p90": p90}
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(result, indent=1))
+    if _TORCH.value is not None:
+        subprocess.run([_TORCH.value, "-c", "import torch"], check=True)
+    # Ends through the context managers, which clean up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    output = pathlib.Path(_OUTPUT.value or tempfile.mkdtemp())
+    output.mkdir(parents=True, exist_ok=True)
+    failed = []
+    for payload, num_workers, link in itertools.product(
+        _PAYLOADS.value, map(int, _WORKERS.value), _LINKS.value
+    ):
+        name = _name(link, num_workers, payload)
+        if (output / f"{name}.json").exists():
+            print(f"{name}: measured before", flush=True)
+            continue
+        try:
+            _check_memory(payload, num_workers)
+            with open(output / f"{name}.log", "w") as log:
+                result = _measure(link, num_workers, payload, log)
+        except links.LinkError as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            if (output / f"{name}.log").exists():
+                lines = (output / f"{name}.log").read_text().splitlines()
+                print("\n".join(lines[-15:]), file=sys.stderr, flush=True)
+            failed.append(name)
+            continue
+        _write(output, result)
+        with open(output / f"{name}.log", "a") as log:
+            log.write("\n" + _table(result) + "\n")
+        print(_table(result) + "\n", flush=True)
+        _write_markdown(output)
+    if failed:
+        sys.exit(f"Not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,550 @@
+"""What one worker of benchmarks/exchange.py does: measure one cell."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import socket
+import statistics
+import threading
+import time
+import types
+import zlib
+
+import numpy as np
+import payloads
+import tensorflow as tf
+
+import custom_ops
+import tf_terngrad as tg
+from tf_terngrad import collectives
+
+_EXCHANGES = ("allreduce", "allgather", "alltoall", "auto")
+_CLIP_FACTOR = 2.5
+_SCALE = 0.01  # standard deviation of the gradients
+_CHECKED = 2_000_000  # elements compared with NumPy's result
+_SETTLE_S = 0.2  # for what is still in queues when a worker is done
+_MAX_IDLE_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One cell of the matrix and how to measure it.
+
+    Attributes:
+        link: Name of the link, for the results.
+        payload: Key of `payloads.SHAPES`.
+        bytes_per_second: The link's nominal rate; None: no limit.
+        threads: TensorFlow threads of this worker, >= 1.
+        seconds: Timed rounds stop after about that long, but not before 3.
+        max_rounds: Nor do they go on after that many.
+        warmup: Rounds before that, besides the one that checks results.
+        count_steps: Steps over which bytes are counted; fewer, but at least 3,
+            where they would take longer than `seconds`.
+    """
+
+    link: str
+    payload: str
+    bytes_per_second: float | None
+    threads: int
+    seconds: float
+    max_rounds: int
+    warmup: int
+    count_steps: int
+
+
+def measure(cell: Cell) -> dict | None:
+    """Runs the cell on all workers; the results on rank 0, None elsewhere."""
+    tf.config.threading.set_intra_op_parallelism_threads(cell.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(cell.threads)
+    tg.init()
+    shapes = payloads.SHAPES[cell.payload]
+    sizes = [math.prod(shape) for shape in shapes]
+    load = [os.getloadavg()[0]]
+    gradients = [
+        tf.constant(_gradient(tg.rank(), i, shape))
+        for i, shape in enumerate(shapes)
+    ]
+    variables = [
+        # What an exchange reads of a variable, without its memory.
+        types.SimpleNamespace(
+            path=f"{cell.payload}/variable_{i}",
+            shape=tf.TensorShape(shape),
+            dtype=tf.float32,
+        )
+        for i, shape in enumerate(shapes)
+    ]
+    link = _link(cell)
+    methods, skipped, compressions = _methods(variables)
+    for name, method in methods.items():
+        _say(f"checking {name}")
+        _check(name, method(gradients), shapes)
+    times, num_rounds = _rounds(cell, methods, gradients)
+    counts = {}
+    for name, method in methods.items():
+        counts[name] = _count_bytes(cell, method, gradients, times[name])
+    alone = {
+        "kernels_ms": _kernels(gradients, shapes),
+        "compute_ms": _compute(gradients, variables, compressions),
+    }
+    load.append(os.getloadavg()[0])
+
+    gathered = collectives.allgather_object((times, counts, alone))
+    if tg.rank() != 0:
+        return None
+    results = {}
+    for name in methods:
+        # The slowest worker decides.
+        slowest = np.max([worker[0][name] for worker in gathered], axis=0)
+        results[name] = summary(1e3 * slowest)
+        compression = compressions.get(name)
+        if compression is not None:
+            results[name]["bits_sent"] = compression.bits_sent(
+                sizes, [v.path for v in variables], tg.size()
+            )
+        if counts[name] is not None:
+            results[name]["bytes"] = _worst_count(
+                [worker[1][name] for worker in gathered],
+                results[name].get("bits_sent"),
+            )
+    alone = {
+        kind: {
+            name: max(worker[2][kind][name] for worker in gathered)
+            for name in milliseconds
+        }
+        for kind, milliseconds in alone.items()
+    }
+    return {
+        "link": cell.link,
+        "rate_bytes_per_s": cell.bytes_per_second,
+        "payload": cell.payload,
+        "elements": sum(sizes),
+        "tensors": len(sizes),
+        "workers": tg.size(),
+        "threads": cell.threads,
+        "cores": os.cpu_count(),
+        "rounds": num_rounds,
+        "kernels": custom_ops.describe(),
+        "tensorflow": tf.__version__,
+        "load_before_and_after": load,
+        "measured_link": link,
+        **alone,
+        "methods": results,
+        "skipped": skipped,
+    }
+
+
+def summary(milliseconds) -> dict:
+    """Median, p10 and p90."""
+    p10, median, p90 = np.percentile(milliseconds, [10, 50, 90])
+    return {
+        "median_ms": float(median),
+        "p10_ms": float(p10),
+        "p90_ms": float(p90),
+        "rounds": len(milliseconds),
+    }
+
+
+def _say(text):
+    if tg.rank() == 0:
+        print(text, flush=True)
+
+
+def _gradient(rank, i, shape):
+    """Any worker can make any other's."""
+    random = np.random.default_rng([rank, i])
+    return _SCALE * random.standard_normal(shape, dtype=np.float32)
+
+
+def _methods(variables):
+    """Functions from gradients to averages; those not available; ours."""
+    import horovod.tensorflow as hvd
+
+    def horovod(compression, name):
+        def exchange(gradients):
+            return hvd.grouped_allreduce(
+                gradients,
+                op=hvd.Average,
+                compression=compression,
+                name=f"benchmark.{name}",
+            )
+
+        return exchange
+
+    def ours(compression, name):
+        counter = tf.Variable(0, dtype=tf.int64)
+
+        def exchange(gradients):
+            return tg.exchange(
+                gradients, variables, compression, step=counter, name=name
+            )
+
+        return exchange
+
+    methods = {
+        "horovod fp32": horovod(hvd.Compression.none, "fp32"),
+        "horovod fp16": horovod(hvd.Compression.fp16, "fp16"),
+    }
+    skipped, compressions = {}, {}
+    for exchange in _EXCHANGES:
+        name = f"ternary {exchange}"
+        try:
+            compression = tg.TernGrad(
+                clip_factor=_CLIP_FACTOR, exchange=exchange
+            )
+        except ValueError as error:
+            skipped[name] = str(error)
+            _say(f"skipping {name}: {error}")
+            continue
+        methods[name] = ours(compression, f"benchmark.{exchange}")
+        compressions[name] = compression
+    compiled = {
+        name: tf.function(method, jit_compile=False, autograph=False)
+        for name, method in methods.items()
+    }
+    return compiled, skipped, compressions
+
+
+def _check(name, averages, shapes):
+    """The same bits everywhere, and NumPy's result within what rounding or
+    randomness allows.
+
+    Raises:
+        RuntimeError: They are not.
+    """
+    digest = 0
+    for average in averages:
+        digest = zlib.crc32(average.numpy().data, digest)
+    digests = collectives.allgather_object(digest)
+    if len(set(digests)) != 1:
+        raise RuntimeError(
+            f"{name}: expected the same bits on all workers. Received "
+            f"checksums {digests}"
+        )
+    left = _CHECKED
+    for i in np.argsort([math.prod(shape) for shape in shapes]):
+        size = math.prod(shapes[i])
+        if left < _CHECKED and size > left:
+            break
+        left -= size
+        average = averages[i].numpy().astype(np.float64)
+        own = [_gradient(r, i, shapes[i]) for r in range(tg.size())]
+        if name.startswith("ternary"):
+            _check_ternary(f"{name}, tensor {i}", average, own)
+            continue
+        tolerance = 1e-3 if "fp16" in name else 1e-6
+        error = np.max(np.abs(average - np.mean(own, axis=0, dtype=float)))
+        if error > tolerance * 10 * _SCALE:
+            raise RuntimeError(
+                f"{name}, tensor {i}: expected NumPy's average. Received an "
+                f"error of {error}"
+            )
+
+
+def _check_ternary(name, average, own):
+    """Levels k s / N, |k| <= N, whose mean is that of clipped gradients."""
+    own = np.stack(own).astype(np.float64)
+    limits = []
+    for gradient in own:
+        largest, sigma = np.max(np.abs(gradient)), np.std(gradient)
+        clips = gradient.size >= 32 and sigma >= largest * 2.0**-20
+        limits.append(min(largest, _CLIP_FACTOR * sigma) if clips else largest)
+    scaler = max(limits)
+    levels = average / scaler * len(own)
+    if np.max(np.abs(levels)) > len(own) * (1 + 1e-6):
+        raise RuntimeError(
+            f"{name}: expected averages within the scaler {scaler}. Received "
+            f"{np.max(np.abs(average))}"
+        )
+    if np.max(np.abs(levels - np.round(levels))) > 1e-4:
+        raise RuntimeError(
+            f"{name}: expected multiples of {scaler / len(own)}. Received "
+            "values between"
+        )
+    limits = np.reshape(limits, [-1] + [1] * (own.ndim - 1))
+    clipped = np.clip(own, -limits, limits)
+    variance = np.sum(scaler * np.abs(clipped) - clipped**2)
+    z = np.sum(average * len(own) - np.sum(clipped, axis=0))
+    z /= math.sqrt(variance) or 1.0
+    if abs(z) > 6:  # once in 5e8 by chance
+        raise RuntimeError(f"{name}: expected no bias. Received z = {z:.1f}")
+
+
+def _time(method, gradients):
+    """Seconds of this worker from gradients to averages."""
+    collectives.barrier()
+    start = time.perf_counter()
+    averages = method(gradients)
+    tf.test.experimental.sync_devices()
+    seconds = time.perf_counter() - start
+    del averages
+    return seconds
+
+
+def _rounds(cell, methods, gradients):
+    """Seconds of each round and method, interleaved; number of rounds."""
+    warmup = []
+    for _ in range(max(1, cell.warmup)):
+        start = time.perf_counter()
+        for method in methods.values():
+            _time(method, gradients)
+        warmup.append(time.perf_counter() - start)
+    num_rounds = collectives.broadcast_object(
+        _fit(cell.seconds, min(warmup), cell.max_rounds)
+    )
+    _say(f"{num_rounds} rounds")
+    times = {name: [] for name in methods}
+    for _ in range(num_rounds):
+        for name, method in methods.items():
+            times[name].append(_time(method, gradients))
+    return times, num_rounds
+
+
+def _fit(seconds, each, most):
+    """How many fit into that time; at least 3."""
+    return max(3, min(most, int(seconds / each)))
+
+
+def _sent():
+    """Bytes that this worker's device has sent; None on loopback."""
+    device = os.environ.get("LINK_DEVICE")
+    if device is None:
+        return None
+    file = pathlib.Path(f"/sys/class/net/{device}/statistics/tx_bytes")
+    return int(file.read_text())
+
+
+def _count_bytes(cell, method, gradients, times):
+    """Bytes of many steps, and of idle time; None on loopback."""
+    if _sent() is None:
+        return None
+    steps = collectives.broadcast_object(
+        _fit(cell.seconds, statistics.median(times), cell.count_steps)
+    )
+    collectives.barrier()
+    time.sleep(_SETTLE_S)
+    before, start = _sent(), time.perf_counter()
+    for _ in range(steps):
+        method(gradients)
+    tf.test.experimental.sync_devices()
+    time.sleep(_SETTLE_S)
+    sent, seconds = _sent() - before, time.perf_counter() - start
+    collectives.barrier()
+    before, start = _sent(), time.perf_counter()
+    time.sleep(min(seconds, _MAX_IDLE_S))
+    idle = (_sent() - before) * seconds / (time.perf_counter() - start)
+    collectives.barrier()
+    return {
+        "steps": steps,
+        "per_step": sent / steps,
+        "idle_per_step": idle / steps,
+        "net_per_step": (sent - idle) / steps,
+    }
+
+
+def _worst_count(counts, bits_sent):
+    """Of the worker that sent most, beside what the formula says."""
+    worst = max(counts, key=lambda count: count["net_per_step"])
+    if bits_sent is None:
+        return worst
+    expected = bits_sent / 8
+    error = worst["net_per_step"] - expected
+    return worst | {
+        "expected_per_step": expected,
+        "within_3_percent_and_20_kb": abs(error) <= 0.03 * expected + 20e3,
+    }
+
+
+class _NoNetwork:
+    """Stands for `collectives.Workers` as if all others had sent the same."""
+
+    def __init__(self):
+        self.size, self.rank = tg.size(), tg.rank()
+
+    def max(self, tensor, name):
+        return tensor
+
+    def sum(self, tensor, name):
+        return tensor * tf.cast(self.size, tensor.dtype)
+
+    def gather(self, tensor, name):
+        return tf.tile(tensor, [self.size])
+
+    def all_to_all(self, tensor, name):
+        shard = tf.size(tensor) // self.size
+        return tf.tile(tensor[:shard], [self.size])
+
+
+def _kernels(gradients, shapes):
+    """Milliseconds of our ops alone, on all workers at once."""
+    codec = dict(bucket_size=0, num_workers=tg.size())
+
+    @tf.function
+    def scalers(tensors):
+        return custom_ops.ternary_scalers(tensors, _CLIP_FACTOR, 0)
+
+    @tf.function
+    def encode(tensors, levels):
+        return custom_ops.ternary_encode(
+            tensors,
+            levels,
+            levels,
+            tf.constant(0, tf.int64),
+            tensor_ids=list(range(len(shapes))),
+            rank=tg.rank(),
+            seed=0,
+            **codec,
+        )[0]
+
+    @tf.function
+    def decode(payload, levels):
+        return custom_ops.ternary_decode(
+            payload,
+            levels,
+            [tf.constant(shape, tf.int64) for shape in shapes],
+            [tf.float32] * len(shapes),
+            **codec,
+        )
+
+    levels = scalers(gradients)
+    total = encode(gradients, levels) * tg.size()
+    return {
+        "scalers": _median_ms(scalers, gradients),
+        "encode": _median_ms(encode, gradients, levels),
+        "decode": _median_ms(decode, total, levels),
+    }
+
+
+def _compute(gradients, variables, compressions):
+    """Milliseconds of each exchange with no network, on all workers at once."""
+    sizes = [math.prod(g.shape) for g in gradients]
+    shapes = [g.shape for g in gradients]
+
+    def copy(tensors):
+        flat = tf.concat([tf.reshape(g, [-1]) for g in tensors], axis=0)
+        parts = tf.split(flat, sizes)
+        return [tf.reshape(*p) for p in zip(parts, shapes, strict=True)]
+
+    def float32(tensors):
+        """What Horovod does around the transport: a buffer, a division."""
+        return [g / tg.size() for g in copy(tensors)]
+
+    def float16(tensors):
+        halves = copy([tf.cast(g, tf.float16) for g in tensors])
+        return [tf.cast((g + g) / tg.size(), tf.float32) for g in halves]
+
+    def ternary(compression):
+        def average(tensors):
+            return compression.average(
+                [tensors],
+                paths=[v.path for v in variables],
+                ids=list(range(len(variables))),
+                step=tf.constant(0, tf.int64),
+                workers=_NoNetwork(),
+                name="benchmark.alone",
+            )
+
+        return average
+
+    functions = {"fp32": float32, "fp16": float16}
+    for name, compression in compressions.items():
+        functions[name.removeprefix("ternary ")] = ternary(compression)
+    return {
+        name: _median_ms(tf.function(function, autograph=False), gradients)
+        for name, function in functions.items()
+    }
+
+
+def _median_ms(function, *arguments):
+    function(*arguments)
+    start = time.perf_counter()
+    function(*arguments)
+    repeats = collectives.broadcast_object(
+        _fit(1.0, time.perf_counter() - start, 50)
+    )
+    times = []
+    for _ in range(repeats):
+        collectives.barrier()
+        start = time.perf_counter()
+        function(*arguments)
+        tf.test.experimental.sync_devices()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def _link(cell):
+    """The link itself, measured without Horovod, and one small collective."""
+    latency, bandwidth = _probe(cell)
+    workers = collectives.Workers()
+
+    @tf.function(autograph=False)
+    def small(tensor):
+        return workers.max(tensor, "benchmark.small")
+
+    tensor = tf.constant([1.0])
+    small(tensor)
+    times = []
+    for _ in range(50):
+        collectives.barrier()
+        start = time.perf_counter()
+        small(tensor)
+        times.append(time.perf_counter() - start)
+    gathered = collectives.allgather_object((times, bandwidth, latency))
+    slowest = np.max([worker[0] for worker in gathered], axis=0)
+    return {
+        "alpha_s": gathered[0][2],
+        "bytes_per_s": min(worker[1] for worker in gathered),
+        "small_allreduce_s": float(np.median(slowest)),
+    }
+
+
+def _probe(cell):
+    """Seconds one way between ranks 0 and 1; bytes a second with all sending.
+
+    Every worker opens a TCP connection to the next one. (0, inf) for one
+    worker.
+    """
+    if tg.size() == 1:
+        return 0.0, math.inf
+    num_bytes = int(cell.bytes_per_second or 256e6)
+    num_bytes = max(4_000_000, min(256_000_000, num_bytes))
+    address = os.environ.get("LINK_ADDRESS", "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((address, 0)))
+        peers = collectives.allgather_object(server.getsockname())
+        following = stack.enter_context(
+            socket.create_connection(peers[(tg.rank() + 1) % tg.size()])
+        )
+        previous = stack.enter_context(server.accept()[0])
+        for connection in (following, previous):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        collectives.barrier()
+        # One byte goes round the ring.
+        trips = []
+        for _ in range(100):
+            start = time.perf_counter()
+            if tg.rank() == 0:
+                following.sendall(b"x")
+                previous.recv(1)
+            else:
+                previous.recv(1)
+                following.sendall(b"x")
+            trips.append((time.perf_counter() - start) / tg.size())
+        collectives.barrier()
+        chunk = bytes(1 << 20)
+        start = time.perf_counter()
+
+        def send():
+            left = num_bytes
+            while left:
+                left -= following.send(chunk[: min(left, len(chunk))])
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        left, buffer = num_bytes, bytearray(1 << 20)
+        while left:
+            left -= previous.recv_into(buffer, min(left, len(buffer)))
+        seconds = time.perf_counter() - start
+        sender.join()
+    return statistics.median(trips), num_bytes / seconds
