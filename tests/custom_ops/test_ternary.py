@@ -313,6 +313,32 @@ def test_levels_are_unbiased(implementation):
     assert np.abs(z).max() < 5.5
 
 
+def test_levels_have_their_frequencies(compiled):
+    # Chi-square over 25 magnitudes, of both signs: three levels each, so 50
+    # degrees of freedom; above 110 once in a million runs, were it not seeded.
+    count, magnitudes = 4000, np.linspace(0.02, 0.98, 25)
+    signed = np.concatenate([magnitudes, -magnitudes])
+    gradient = np.repeat(signed, count).astype(np.float32)
+    scaler = np.ones([1], np.float32)
+    payload, _, _ = _encode([gradient], scaler, num_workers=1, seed=11)
+    (levels,) = custom_ops.ternary_decode(
+        payload,
+        scaler,
+        _shapes([gradient]),
+        [tf.float32],
+        bucket_size=0,
+        num_workers=1,
+    )
+    levels = levels.numpy().reshape(50, count)
+    statistic = 0.0
+    for value, row in zip(signed, levels, strict=True):
+        assert not np.any(row == -np.sign(value))
+        fired = np.count_nonzero(row)
+        for seen, p in ((fired, abs(value)), (count - fired, 1 - abs(value))):
+            statistic += (seen - count * p) ** 2 / (count * p)
+    assert 12 < statistic < 110
+
+
 def test_probability_is_exact_beyond_eight_bits(compiled):
     # |g| / s = 2^-14: 8 random bits alone would send either all or none of
     # the elements whose first byte is 0. Expected 1024, sigma 32.

@@ -120,8 +120,8 @@ const float* AsFloat(const TernaryTensor& tensor, const Chunk& chunk,
   const uint16_t* data =
       static_cast<const uint16_t*>(tensor.data) + chunk.first;
   const Kernels& kernels = ActiveKernels();
-  const auto widen = tensor.dtype == kTernaryFloat16 ? kernels.widen_f16
-                                                     : kernels.widen_bf16;
+  const auto widen =
+      tensor.dtype == kTernaryFloat16 ? kernels.widen_f16 : kernels.widen_bf16;
   widen(data, chunk.count, buffer);
   return buffer;
 }
@@ -158,9 +158,9 @@ void BlockStatistics(const T* data, const Chunk& block, int64_t bucket_size,
                 [&](int64_t bucket, int64_t first, int64_t count) {
                   const bool is_block = clips && count == block.count;
                   AtomicMax(maxima + bucket,
-                            is_block ? all.abs_max
-                                     : abs_max(data + (first - block.first),
-                                               count));
+                            is_block
+                                ? all.abs_max
+                                : abs_max(data + (first - block.first), count));
                 });
 }
 
@@ -195,25 +195,29 @@ Counts TernarizeBucket(Counts (*ternarize)(const Run<T>&, uint16_t*, uint16_t*),
   return ternarize(run, plus, minus);
 }
 
-// Sums of trits (0 to 2 each) of groups [first, first + groups) of all parts.
+// Sums of trits (0 to 2 each) of groups [first, first + groups) of the parts
+// [begin, end), at most kMaxByteParts of them.
+void AddTrits(const uint8_t* parts, int64_t groups_per_part, int64_t first,
+              int64_t groups, int64_t begin, int64_t end, uint8_t* sums) {
+  const Kernels& kernels = ActiveKernels();
+  std::memset(sums, 0, groups * kTernaryGroup);
+  for (int64_t part = begin; part < end; ++part) {
+    kernels.add_trits(
+        parts + (part * groups_per_part + first) * kTernaryGroupBytes, groups,
+        sums);
+  }
+}
+
+// The same of any number of parts.
 void SumTrits(const uint8_t* parts, int64_t groups_per_part, int64_t first,
               int64_t groups, int64_t num_parts, int32_t* sums) {
-  const Kernels& kernels = ActiveKernels();
   const int64_t count = groups * kTernaryGroup;
   uint8_t partial[kTernaryGroup * kMaxDigits];
+  std::fill(sums, sums + count, 0);
   for (int64_t part = 0; part < num_parts; part += kMaxByteParts) {
-    std::memset(partial, 0, count);
-    const int64_t end = std::min(num_parts, part + kMaxByteParts);
-    for (int64_t p = part; p < end; ++p) {
-      kernels.add_trits(
-          parts + (p * groups_per_part + first) * kTernaryGroupBytes, groups,
-          partial);
-    }
-    if (part == 0) {
-      for (int64_t i = 0; i < count; ++i) sums[i] = partial[i];
-    } else {
-      for (int64_t i = 0; i < count; ++i) sums[i] += partial[i];
-    }
+    AddTrits(parts, groups_per_part, first, groups, part,
+             std::min(num_parts, part + kMaxByteParts), partial);
+    for (int64_t i = 0; i < count; ++i) sums[i] += partial[i];
   }
 }
 
@@ -330,7 +334,8 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
   const Codec& codec = Codec::ForWorkers(options->num_workers);
   const bool is_trits = options->format == kTernaryTrits;
   // Chunks begin at a Philox block, and at a group or a word.
-  const int64_t unit = is_trits ? kTernaryGroup : kPhiloxBlock * codec.digits();
+  const int64_t unit =
+      is_trits ? int64_t{kTernaryGroup} : kPhiloxBlock * codec.digits();
   const std::vector<Chunk> chunks =
       Split(tensors, num_tensors, kMaxChunk / unit * unit);
   const std::vector<int64_t> bucket_offsets =
@@ -438,13 +443,33 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
   }
 
   // Chunks begin at a word or a group.
-  const int64_t unit = layout == kTernarySum ? digits : kTernaryGroup;
+  const int64_t unit = layout == kTernarySum ? digits : int64_t{kTernaryGroup};
   const std::vector<Chunk> chunks =
       Split(tensors, num_tensors, kDecodeChunk / unit * unit);
   const int64_t cost = 2000;
   ForEach(*pool, static_cast<int64_t>(chunks.size()), cost, [&](int64_t c) {
     const Chunk& chunk = chunks[c];
     const int64_t offset = offsets[chunk.tensor];
+    const TernaryTensor& tensor = tensors[chunk.tensor];
+    const double* const tensor_scalers = scalers + bucket_offsets[chunk.tensor];
+    if (layout == kTernaryGathered && num_workers <= kMaxByteParts &&
+        tensor.dtype == kTernaryFloat32) {
+      uint8_t sums[kDecodeChunk];
+      AddTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
+               offset + chunk.first / kTernaryGroup,
+               ternary_num_groups(chunk.count), 0, num_workers, sums);
+      float* out = static_cast<float*>(tensor.data);
+      ForEachBucket(
+          chunk.first, chunk.count, bucket_size,
+          [&](int64_t bucket, int64_t first, int64_t count) {
+            ActiveKernels().scale_u8(
+                sums + (first - chunk.first), count,
+                static_cast<int32_t>(num_workers),
+                static_cast<float>(Ratio(tensor_scalers[bucket], num_workers)),
+                out + first);
+          });
+      return;
+    }
     float buffer[kDecodeChunk + kTernaryGroup + Codec::kSlack];
     const float* sums = buffer;
     if (layout == kTernaryGathered) {
@@ -465,13 +490,12 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
                    buffer);
       sums = buffer + first % digits;
     }
-    ForEachBucket(
-        chunk.first, chunk.count, bucket_size,
-        [&](int64_t bucket, int64_t first, int64_t count) {
-          const double scaler = scalers[bucket_offsets[chunk.tensor] + bucket];
-          WriteScaled(tensors[chunk.tensor], first, count,
-                      sums + (first - chunk.first), Ratio(scaler, num_workers));
-        });
+    ForEachBucket(chunk.first, chunk.count, bucket_size,
+                  [&](int64_t bucket, int64_t first, int64_t count) {
+                    WriteScaled(tensor, first, count,
+                                sums + (first - chunk.first),
+                                Ratio(tensor_scalers[bucket], num_workers));
+                  });
   });
   return num_workers;
 }
