@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train test test-fast test-core lint format clean distclean
+.PHONY: help setup train test test-fast test-core test-sanitize lint format clean distclean
 
 WORKERS ?= 2
 RECIPE ?= models/recipes/lenet_mnist_terngrad.flags
@@ -36,6 +36,12 @@ test-core: setup ## The C++ tests of the kernels, without TensorFlow
 	  -DBUILD_TESTING=ON > /dev/null
 	@$(BIN)/cmake --build build/core --parallel
 	@$(BIN)/ctest --test-dir build/core --output-on-failure
+
+test-sanitize: setup ## The same under AddressSanitizer and UBSan
+	@$(BIN)/cmake -S custom_ops -B build/sanitize -DWITH_TENSORFLOW=OFF \
+	  -DBUILD_TESTING=ON -DSANITIZE=ON > /dev/null
+	@$(BIN)/cmake --build build/sanitize --parallel
+	@$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
 lint: setup ## ruff and clang-format, changing nothing
 	$(BIN)/ruff check

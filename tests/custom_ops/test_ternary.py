@@ -510,7 +510,7 @@ def test_trits_are_those_of_numpy(compiled):
     ],
 )
 def test_layouts_decode_to_the_same_bits(implementation, num_workers, dtype):
-    gradients = [g.astype(dtype) for g in _trit_gradients()]
+    gradients = [np.asarray(g).astype(dtype) for g in _trit_gradients()]
     if num_workers > 9:
         gradients = gradients[-2:-1]
     bucket_size = 37
@@ -546,8 +546,8 @@ def test_layouts_decode_to_the_same_bits(implementation, num_workers, dtype):
     for other in decoded[1:]:
         for expected, received in zip(decoded[0], other, strict=True):
             assert received.dtype == expected.dtype
-            np.testing.assert_array_equal(expected, received)
-    assert np.asarray(decoded[0][-1]).astype(np.float64).any()
+            assert received.numpy().tobytes() == expected.numpy().tobytes()
+    assert tf.math.count_nonzero(decoded[0][-1]) > 0
 
 
 def test_sum_of_shards_is_the_sum_of_all(implementation):

@@ -133,8 +133,8 @@ int64_t ternary_decode(const void* payload, TernaryLayout layout,
                        int64_t bucket_size, int64_t num_workers,
                        const double* scalers, const TernaryPool* pool);
 
-// Instruction set in use: "scalar" or "avx2". Chosen once, by cpuid; the
-// environment variable TERNARY_ISA=scalar overrides it.
+// Instruction set in use: "scalar", "avx2" or "avx512". Chosen once, by cpuid;
+// the environment variable TERNARY_ISA overrides it.
 const char* ternary_isa(void);
 
 // For tests: uses the named instruction set from now on; returns 0 if this
