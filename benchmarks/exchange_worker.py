@@ -348,11 +348,14 @@ def _worst_count(counts, bits_sent):
     worst = max(counts, key=lambda count: count["net_per_step"])
     if bits_sent is None:
         return worst
+    # Horovod does not negotiate while it transfers, so that less than the idle
+    # traffic is to be subtracted: the step's own lies between these two.
+    low, high = worst["net_per_step"], worst["per_step"]
     expected = bits_sent / 8
-    error = worst["net_per_step"] - expected
+    error = max(low - expected, expected - high, 0.0)
     return worst | {
         "expected_per_step": expected,
-        "within_3_percent_and_20_kb": abs(error) <= 0.03 * expected + 20e3,
+        "within_3_percent_and_20_kb": error <= 0.03 * expected + 20e3,
     }
 
 
@@ -418,21 +421,28 @@ def _kernels(gradients, shapes):
 
 def _compute(gradients, variables, compressions):
     """Milliseconds of each exchange with no network, on all workers at once."""
-    sizes = [math.prod(g.shape) for g in gradients]
-    shapes = [g.shape for g in gradients]
 
-    def copy(tensors):
-        flat = tf.concat([tf.reshape(g, [-1]) for g in tensors], axis=0)
-        parts = tf.split(flat, sizes)
-        return [tf.reshape(*p) for p in zip(parts, shapes, strict=True)]
+    def copy(arrays):
+        """What Horovod does around the transport: into its buffer, a
+        division, and out again; all three are there before.
+        """
+        sizes = [array.size for array in arrays]
+        parts = np.split(
+            np.zeros(sum(sizes), arrays[0].dtype), np.cumsum(sizes)[:-1]
+        )
+        results = [np.zeros_like(array) for array in arrays]
 
-    def float32(tensors):
-        """What Horovod does around the transport: a buffer, a division."""
-        return [g / tg.size() for g in copy(tensors)]
+        def run():
+            for array, part, result in zip(arrays, parts, results, strict=True):
+                np.copyto(part, array.reshape(-1))
+                part *= part.dtype.type(1 / tg.size())
+                np.copyto(result.reshape(-1), part)
 
-    def float16(tensors):
-        halves = copy([tf.cast(g, tf.float16) for g in tensors])
-        return [tf.cast((g + g) / tg.size(), tf.float32) for g in halves]
+        return run
+
+    def casts(tensors):
+        halves = [tf.cast(g, tf.float16) for g in tensors]
+        return [tf.cast(g, tf.float32) for g in halves]
 
     def ternary(compression):
         def average(tensors):
@@ -447,13 +457,18 @@ def _compute(gradients, variables, compressions):
 
         return average
 
-    functions = {"fp32": float32, "fp16": float16}
-    for name, compression in compressions.items():
-        functions[name.removeprefix("ternary ")] = ternary(compression)
-    return {
-        name: _median_ms(tf.function(function, autograph=False), gradients)
-        for name, function in functions.items()
+    arrays = [g.numpy() for g in gradients]
+    milliseconds = {
+        "fp32": _median_ms(copy(arrays)),
+        # Without the sum of halves inside Gloo, which has no vector code.
+        "fp16": _median_ms(tf.function(casts, autograph=False), gradients)
+        + _median_ms(copy([a.astype(np.float16) for a in arrays])),
     }
+    for name, compression in compressions.items():
+        function = tf.function(ternary(compression), autograph=False)
+        name = name.removeprefix("ternary ")
+        milliseconds[name] = _median_ms(function, gradients)
+    return milliseconds
 
 
 def _median_ms(function, *arguments):

@@ -6,7 +6,7 @@ bridge; a token bucket limits what it sends:
     with links.Namespaces(num_workers=2, rate="1gbit") as group:
         group.run_horovod(["python", "program.py"], environment, log)
 
-Needs root and the program `ip` and `tc` (Debian: iproute2). What was made is
+Needs root and the programs `ip` and `tc` (Debian: iproute2). What was made is
 removed again on every way out; what a killed process left behind is removed by
 the next one.
 

@@ -10,11 +10,11 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
-def _run(*arguments):
+def _run(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "benchmarks/exchange.py", *arguments],
         cwd=_ROOT,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -45,6 +45,16 @@ def test_refuses_flags(flag, message):
     done = _run(flag)
     assert done.returncode == 1
     assert message in done.stdout + done.stderr
+
+
+def test_refuses_several_cells_under_a_launcher():
+    done = _run("--payloads=lenet,alexnet", HOROVOD_RANK="0")
+    assert done.returncode == 1
+    assert (
+        "--links and --payloads: expected one of each under a launcher; "
+        "without one, this program starts the workers of every cell. "
+        "Received: loopback and lenet,alexnet"
+    ) in " ".join((done.stdout + done.stderr).split())
 
 
 def test_refuses_what_does_not_fit_into_memory(tmp_path):
