@@ -13,8 +13,7 @@ Without a compiler, without CMake, or where TensorFlow is not visible to the
 build (pip's build isolation), the package is pure Python and uses its
 TensorFlow fallbacks. The environment variable TF_TERNGRAD_BUILD_OPS decides
 otherwise: 0 never compiles, 1 makes it an error not to. TF_TERNGRAD_BUILD_CUDA
-does the same for the CUDA kernels (default: where nvcc and a TensorFlow built
-with CUDA are found).
+does the same for the CUDA kernels (default: where nvcc is found).
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ print(json.dumps({
     "version": tf.__version__,
     "compile_flags": tf.sysconfig.get_compile_flags(),
     "link_flags": tf.sysconfig.get_link_flags(),
-    "cuda": bool(tf.sysconfig.get_build_info().get("is_cuda_build")),
 }))
 """
 
@@ -156,11 +154,15 @@ def plan() -> dict:
         return {"reason": str(error)}
 
 
-def _wants_cuda(tensorflow: dict) -> bool:
+def _wants_cuda() -> bool:
     switch = _switch("TF_TERNGRAD_BUILD_CUDA")
-    if switch is not None:
-        return switch
-    return tensorflow["cuda"] and _which("nvcc") is not None
+    found = _which("nvcc") is not None
+    if switch and not found:
+        raise SystemExit(
+            "TF_TERNGRAD_BUILD_CUDA=1, but no nvcc on PATH; install the CUDA "
+            "toolkit, or unset the variable"
+        )
+    return found if switch is None else switch
 
 
 def _run_cmake(command: list[str]) -> None:
@@ -191,7 +193,7 @@ def compile_ops(target: pathlib.Path) -> dict:
         f"-DCMAKE_CXX_COMPILER={found['compiler']}",
         "-DCMAKE_BUILD_TYPE=Release",
         "-DWITH_TENSORFLOW=ON",
-        f"-DWITH_CUDA={'ON' if _wants_cuda(tensorflow) else 'OFF'}",
+        f"-DWITH_CUDA={'ON' if _wants_cuda() else 'OFF'}",
         "-DTENSORFLOW_COMPILE_FLAGS=" + ";".join(tensorflow["compile_flags"]),
         "-DTENSORFLOW_LINK_FLAGS=" + ";".join(tensorflow["link_flags"]),
     ]
