@@ -4,14 +4,13 @@
         manifest.json            epoch, number of workers
         shared.npz               trainable and optimizer variables, of rank 0
         rank-00000-of-00002.npz  what each worker has of its own: moving
-        rank-00001-of-00002.npz  statistics, seed generators, `extra`, what
-                                 clipping removed (`ErrorFeedback`)
+        rank-00001-of-00002.npz  statistics, seed generators, `extra`, sums of
+                                 micro-steps, what clipping removed
 
 A checkpoint is written to `epoch-00003.writing` and renamed when the files of
 all workers exist. The directory must be one that all hosts share.
 """
 
-import itertools
 import json
 import pathlib
 import re
@@ -20,7 +19,7 @@ import shutil
 import keras
 from absl import logging
 
-from tf_terngrad import archive, checks, collectives
+from tf_terngrad import archive, checks, collectives, replica
 
 _COMPLETE = re.compile(r"epoch-(\d{5,})")
 _UNFINISHED = re.compile(r"epoch-\d{5,}\.(writing|deleting)")
@@ -207,7 +206,7 @@ def _shared(model) -> dict:
     if optimizer is not None:
         if not optimizer.built:
             optimizer.build(model.trainable_variables)
-        groups["optimizer"] = optimizer.variables
+        groups["optimizer"] = replica.optimizer_variables(optimizer)
     return groups
 
 
@@ -217,9 +216,8 @@ def _own(model, extra) -> dict:
     for variable in model.non_trainable_variables:
         is_statistic = keras.backend.is_float_dtype(variable.dtype)
         groups["statistics" if is_statistic else "streams"].append(variable)
-    feedback = getattr(getattr(model, "optimizer", None), "feedback", None)
-    if feedback is not None:
-        groups["residuals"] = list(itertools.chain(*feedback.residuals))
+    optimizer = getattr(model, "optimizer", None)
+    groups["optimizer"] = replica.worker_variables(optimizer)
     for name, variable in (extra or {}).items():
         groups[f"extra {name}"] = [variable]
     return groups

@@ -312,6 +312,12 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         return bits / max(1, sum(sizes))
 
     @property
+    def worker_variables(self):
+        """What differs between workers: sums of micro-steps, residuals."""
+        residuals = self.feedback.residuals if self.feedback else []
+        return [v for part in (*self._accumulators, *residuals) for v in part]
+
+    @property
     def variables(self):
         """Own variables, then those of the wrapped optimizer."""
         return self._variables + self.inner_optimizer.variables

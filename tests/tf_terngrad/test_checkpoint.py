@@ -222,6 +222,32 @@ def test_error_feedback_is_each_workers_own(tmp_path):
     )
 
 
+def test_sums_of_micro_steps_are_each_workers_own(tmp_path):
+    def make():
+        model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+        optimizer = tg.DistributedOptimizer(
+            keras.optimizers.SGD(0.1),
+            tg.TernGrad(),
+            gradient_accumulation_steps=2,
+        )
+        model.compile(optimizer, "mse", jit_compile=False)
+        return model
+
+    model = make()
+    x, y = np.ones([4, 3], "float32"), np.ones([4, 2], "float32")
+    model.fit(x[:1], y[:1], verbose=0)  # one micro-step of two
+    sums = model.optimizer.worker_variables
+    assert any(np.any(v.numpy()) for v in sums)
+    checkpoint.save(tmp_path, model, 1)
+    (folder,) = tmp_path.iterdir()
+    with np.load(folder / "rank-00000-of-00001.npz") as own:
+        assert sum(own[name].size for name in own.files) >= 8
+    again = make()
+    checkpoint.restore(tmp_path, again)
+    for a, b in zip(again.optimizer.worker_variables, sums, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
 def test_unwritable_directory(tmp_path):
     (tmp_path / "file").write_text("")
     directory = tmp_path / "file" / "checkpoints"

@@ -2,7 +2,7 @@
 
 import keras
 
-from tf_terngrad import agreement, collectives
+from tf_terngrad import agreement, collectives, replica
 from tf_terngrad.callbacks import average_statistics
 
 
@@ -38,7 +38,10 @@ class BroadcastVariables(keras.callbacks.Callback):
         agreement.check_agreement(
             agreement.facts_of(self.model, self.params.get("steps"))
         )
-        variables = self.model.trainable_variables + optimizer.variables
+        variables = (
+            self.model.trainable_variables
+            + replica.optimizer_variables(optimizer)
+        )
         if self.statistics:
             variables = variables + average_statistics.statistics_of(self.model)
         collectives.broadcast_variables(

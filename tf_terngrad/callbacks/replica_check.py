@@ -5,7 +5,7 @@ import hashlib
 import keras
 import numpy as np
 
-from tf_terngrad import checks, collectives
+from tf_terngrad import checks, collectives, replica
 from tf_terngrad.exchange import path
 
 
@@ -13,8 +13,8 @@ class ReplicaCheck(keras.callbacks.Callback):
     """Checks that all workers hold the same weights, to the bit.
 
     Compares trainable and optimizer variables when training begins and at the
-    end of each epoch. Moving statistics and seed generators differ between
-    workers by design. Put it after BroadcastVariables.
+    end of each epoch. Moving statistics, seed generators, sums of micro-steps
+    and what clipping removed differ between workers by design. Put it after BroadcastVariables.
 
     Args:
         every_n_epochs: Int >= 1. Defaults to 1.
@@ -40,8 +40,9 @@ class ReplicaCheck(keras.callbacks.Callback):
     def _check(self, when):
         if collectives.size() == 1:
             return
-        variables = (
-            self.model.trainable_variables + self.model.optimizer.variables
+        variables = self.model.trainable_variables
+        variables = variables + replica.optimizer_variables(
+            self.model.optimizer
         )
         gathered = collectives.allgather_object(
             [_digest(v) for v in variables], name="replica_check"
