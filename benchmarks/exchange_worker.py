@@ -383,11 +383,11 @@ def _kernels(gradients, shapes):
     """Milliseconds of our ops alone, on all workers at once."""
     codec = dict(bucket_size=0, num_workers=tg.size())
 
-    @tf.function
+    @tf.function(autograph=False)
     def scalers(tensors):
         return custom_ops.ternary_scalers(tensors, _CLIP_FACTOR, 0)
 
-    @tf.function
+    @tf.function(autograph=False)
     def encode(tensors, levels):
         return custom_ops.ternary_encode(
             tensors,
@@ -400,7 +400,7 @@ def _kernels(gradients, shapes):
             **codec,
         )[0]
 
-    @tf.function
+    @tf.function(autograph=False)
     def decode(payload, levels):
         return custom_ops.ternary_decode(
             payload,

@@ -14,7 +14,8 @@ class ReplicaCheck(keras.callbacks.Callback):
 
     Compares trainable and optimizer variables when training begins and at the
     end of each epoch. Moving statistics, seed generators, sums of micro-steps
-    and what clipping removed differ between workers by design. Put it after BroadcastVariables.
+    and what clipping removed differ between workers by design. Put it after
+    BroadcastVariables.
 
     Args:
         every_n_epochs: Int >= 1. Defaults to 1.
