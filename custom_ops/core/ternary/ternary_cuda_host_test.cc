@@ -161,12 +161,14 @@ void TestDividers() {
   }
 }
 
-// What the quick test decides is what the exact one decides.
+// What the quick test decides, the byte alone decides exactly: no draw of the
+// other bits could change it.
 void TestVerdicts() {
   std::mt19937 random(4);
-  const Stream stream = {1, 2, 3, 4};
   std::uniform_real_distribution<float> uniform(0.0f, 1.01f);
-  for (int i = 0; i < 5000000; ++i) {
+  int64_t num_open = 0;
+  constexpr int kTrials = 4000000;
+  for (int i = 0; i < kTrials; ++i) {
     const float scaler = std::ldexp(1.0f + uniform(random) * 0.98f,
                                     static_cast<int>(random() % 227) - 100);
     const uint32_t byte = random() & 0xFF;
@@ -174,15 +176,17 @@ void TestVerdicts() {
     if (i % 4 != 0) {  // at an edge
       magnitude = static_cast<float>((byte + i % 2) *
                                      static_cast<double>(scaler) / 256.0);
-      const int steps = static_cast<int>(random() % 5) - 2;
-      const uint32_t bits = BitCast<uint32_t>(magnitude);
-      if (bits > 2) magnitude = BitCast<float>(bits + steps);
+      uint32_t bits = BitCast<uint32_t>(magnitude);
+      if (bits > 2) bits += static_cast<uint32_t>(random() % 5) - 2u;
+      magnitude = BitCast<float>(bits);
     }
+    const double rest = magnitude * 256.0 - byte * static_cast<double>(scaler);
     const Verdict verdict = Judge(magnitude, 256.0f / scaler, byte);
-    if (verdict != kOpen) {
-      CHECK(Fires(magnitude, scaler, byte, i, stream) == (verdict == kFires));
-    }
+    if (verdict == kRests) CHECK(rest <= 0.0);
+    if (verdict == kFires) CHECK(rest >= scaler);
+    num_open += i % 4 == 0 && verdict == kOpen;
   }
+  CHECK(num_open < kTrials / 4 / 200);  // or it would be slow
 }
 
 }  // namespace
