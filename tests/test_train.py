@@ -334,7 +334,7 @@ def test_dropout_of_a_model_without(start):
         ),
         (
             "--exchange=ring",
-            "flag --exchange=ring: value should be one of <auto|allreduce>",
+            "flag --exchange=ring: value should be one of <auto|allgather|allreduce|alltoall>",
         ),
         (
             "--batch_size=0",
