@@ -334,7 +334,8 @@ def test_dropout_of_a_model_without(start):
         ),
         (
             "--exchange=ring",
-            "flag --exchange=ring: value should be one of <auto|allgather|allreduce|alltoall>",
+            "flag --exchange=ring: value should be one of "
+            "<auto|allgather|allreduce|alltoall>",
         ),
         (
             "--batch_size=0",
