@@ -1,11 +1,13 @@
-// TensorFlow ops over the ternary codec: shapes, checks, memory and threads.
-// The arithmetic is in custom_ops/core/ternary.
+// TensorFlow ops over the ternary codec, and their CPU kernels on TensorFlow's
+// threads.
 
+#include <algorithm>
 #include <cstdint>
-#include <limits>
+#include <string>
 #include <vector>
 
 #include "custom_ops/core/ternary/ternary.h"
+#include "custom_ops/tf/ternary_ops_inl.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -138,28 +140,6 @@ A bucket whose scaler is +inf decodes to NaN. Fails if the guard word is not
 num_workers: the payload is then no plain sum over that many workers.
 )doc");
 
-TernaryDtype ToTernaryDtype(DataType dtype) {
-  switch (dtype) {
-    case DT_DOUBLE:
-      return kTernaryFloat64;
-    case DT_HALF:
-      return kTernaryFloat16;
-    case DT_BFLOAT16:
-      return kTernaryBfloat16;
-    default:
-      return kTernaryFloat32;
-  }
-}
-
-char* Data(const Tensor& tensor) {
-  return const_cast<char*>(tensor.tensor_data().data());
-}
-
-TernaryTensor View(const Tensor& tensor, int64_t id = 0) {
-  return {Data(tensor), tensor.NumElements(), ToTernaryDtype(tensor.dtype()),
-          static_cast<uint32_t>(id)};
-}
-
 // TensorFlow's own pool.
 TernaryPool Pool(OpKernelContext* context) {
   return {[](void* pool, int64_t items, int64_t cost,
@@ -184,262 +164,91 @@ std::vector<double> ToDouble(const Tensor& scalers) {
   return values;
 }
 
-int64_t NumBuckets(const std::vector<TernaryTensor>& tensors,
-                   int64_t bucket_size) {
-  int64_t buckets = 0;
-  for (const TernaryTensor& tensor : tensors) {
-    buckets += ternary_num_buckets(tensor.size, bucket_size);
-  }
-  return buckets;
-}
-
-int64_t NumGroups(const std::vector<TernaryTensor>& tensors) {
-  int64_t groups = 0;
-  for (const TernaryTensor& tensor : tensors) {
-    groups += ternary_num_groups(tensor.size);
-  }
-  return groups;
-}
-
-int64_t NumWords(const std::vector<TernaryTensor>& tensors,
-                 int64_t num_workers) {
-  int64_t words = 1;  // the guard
-  for (const TernaryTensor& tensor : tensors) {
-    words += ternary_num_words(tensor.size, num_workers);
-  }
-  return words;
-}
-
-Status CheckLength(const char* name, int64_t received, int64_t expected) {
-  if (received == expected) return OkStatus();
-  return errors::InvalidArgument("Invalid length of `", name, "`. Expected ",
-                                 expected, ". Received: ", received, ".");
-}
-
-std::vector<TernaryTensor> Views(const OpInputList& gradients) {
-  std::vector<TernaryTensor> tensors;
-  for (const Tensor& gradient : gradients) tensors.push_back(View(gradient));
-  return tensors;
-}
-
-class TernaryScalersOp : public OpKernel {
+class TernaryScalersCpuOp : public TernaryScalersOp {
  public:
-  explicit TernaryScalersOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("clip_factor", &clip_factor_));
-    OP_REQUIRES_OK(context, context->GetAttr("bucket_size", &bucket_size_));
-  }
+  using TernaryScalersOp::TernaryScalersOp;
 
-  void Compute(OpKernelContext* context) override {
-    OpInputList gradients;
-    OP_REQUIRES_OK(context, context->input_list("gradients", &gradients));
-    const std::vector<TernaryTensor> tensors = Views(gradients);
-    std::vector<double> scalers(NumBuckets(tensors, bucket_size_));
+ protected:
+  Status Run(OpKernelContext* context,
+             const std::vector<TernaryTensor>& tensors,
+             Tensor* scalers) override {
+    std::vector<double> values(scalers->NumElements());
     const TernaryPool pool = Pool(context);
     ternary_scalers(tensors.data(), static_cast<int>(tensors.size()),
-                    clip_factor_, bucket_size_, scalers.data(), &pool);
-    Tensor* output;
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(
-                       0, {static_cast<int64_t>(scalers.size())}, &output));
-    if (output->dtype() == DT_DOUBLE) {
-      std::copy(scalers.begin(), scalers.end(), output->flat<double>().data());
+                    clip_factor_, bucket_size_, values.data(), &pool);
+    if (scalers->dtype() == DT_DOUBLE) {
+      std::copy(values.begin(), values.end(), scalers->flat<double>().data());
     } else {
       // Exact: the core rounded them, but for double gradients.
-      std::copy(scalers.begin(), scalers.end(), output->flat<float>().data());
+      std::copy(values.begin(), values.end(), scalers->flat<float>().data());
     }
+    return OkStatus();
   }
-
- private:
-  float clip_factor_;
-  int64_t bucket_size_;
 };
 
-class TernaryEncodeOp : public OpKernel {
+class TernaryEncodeCpuOp : public TernaryEncodeOp {
  public:
-  explicit TernaryEncodeOp(OpKernelConstruction* context) : OpKernel(context) {
-    int64_t rank, seed;
-    OP_REQUIRES_OK(context, context->GetAttr("tensor_ids", &tensor_ids_));
-    OP_REQUIRES_OK(context,
-                   context->GetAttr("bucket_size", &options_.bucket_size));
-    OP_REQUIRES_OK(context,
-                   context->GetAttr("num_workers", &options_.num_workers));
-    OP_REQUIRES_OK(context, context->GetAttr("rank", &rank));
-    OP_REQUIRES_OK(context, context->GetAttr("seed", &seed));
-    DataType payload_type;
-    OP_REQUIRES_OK(context, context->GetAttr("Tpayload", &payload_type));
-    options_.format = payload_type == DT_UINT8 ? kTernaryTrits : kTernaryWords;
-    options_.rank = static_cast<uint32_t>(rank);
-    options_.seed = static_cast<uint64_t>(seed);
-  }
+  using TernaryEncodeOp::TernaryEncodeOp;
 
-  void Compute(OpKernelContext* context) override {
-    OpInputList gradients;
-    OP_REQUIRES_OK(context, context->input_list("gradients", &gradients));
-    std::vector<TernaryTensor> tensors = Views(gradients);
-    OP_REQUIRES_OK(
-        context, CheckLength("tensor_ids", tensor_ids_.size(), tensors.size()));
-    for (size_t t = 0; t < tensors.size(); ++t) {
-      tensors[t].id = static_cast<uint32_t>(tensor_ids_[t]);
-    }
-    const Tensor* clip_levels;
-    const Tensor* scalers;
-    const Tensor* step;
-    OP_REQUIRES_OK(context, context->input("clip_levels", &clip_levels));
-    OP_REQUIRES_OK(context, context->input("scalers", &scalers));
-    OP_REQUIRES_OK(context, context->input("step", &step));
-    const int64_t buckets = NumBuckets(tensors, options_.bucket_size);
-    OP_REQUIRES_OK(context, CheckLength("clip_levels",
-                                        clip_levels->NumElements(), buckets));
-    OP_REQUIRES_OK(context,
-                   CheckLength("scalers", scalers->NumElements(), buckets));
-    OP_REQUIRES_OK(context, CheckLength("step", step->NumElements(), 1));
-
-    Tensor* payload;
-    Tensor* num_nonzero;
-    Tensor* num_clipped;
-    const int64_t num_tensors = static_cast<int64_t>(tensors.size());
-    const int64_t length = options_.format == kTernaryTrits
-                               ? kTernaryGroupBytes * NumGroups(tensors)
-                               : NumWords(tensors, options_.num_workers);
-    OP_REQUIRES_OK(context, context->allocate_output(0, {length}, &payload));
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(1, {num_tensors}, &num_nonzero));
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(2, {num_tensors}, &num_clipped));
-    TernaryEncodeOptions options = options_;
-    options.step = static_cast<uint64_t>(step->scalar<int64_t>()());
+ protected:
+  Status Run(OpKernelContext* context,
+             const std::vector<TernaryTensor>& tensors,
+             const TernaryEncodeOptions& options, const Tensor& clip_levels,
+             const Tensor& scalers, Tensor* payload, Tensor* num_nonzero,
+             Tensor* num_clipped) override {
     const TernaryPool pool = Pool(context);
-    ternary_encode(tensors.data(), static_cast<int>(num_tensors), &options,
-                   ToDouble(*clip_levels).data(), ToDouble(*scalers).data(),
+    ternary_encode(tensors.data(), static_cast<int>(tensors.size()), &options,
+                   ToDouble(clip_levels).data(), ToDouble(scalers).data(),
                    Data(*payload), num_nonzero->flat<int64_t>().data(),
                    num_clipped->flat<int64_t>().data(), &pool);
+    return OkStatus();
   }
-
- private:
-  std::vector<int64_t> tensor_ids_;
-  TernaryEncodeOptions options_ = {};
 };
 
-class TernarySumTritsOp : public OpKernel {
+class TernarySumTritsCpuOp : public TernarySumTritsOp {
  public:
-  explicit TernarySumTritsOp(OpKernelConstruction* context)
-      : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("num_workers", &num_workers_));
-  }
+  using TernarySumTritsOp::TernarySumTritsOp;
 
-  void Compute(OpKernelContext* context) override {
-    const Tensor& parts = context->input(0);
-    const int64_t unit = num_workers_ * kTernaryGroupBytes;
-    OP_REQUIRES(context, parts.NumElements() % unit == 0,
-                errors::InvalidArgument(
-                    "Invalid length of `parts`. Expected a multiple of ", unit,
-                    " (", num_workers_, " workers, groups of ",
-                    static_cast<int>(kTernaryGroupBytes),
-                    " bytes). Received: ", parts.NumElements(), "."));
-    const int64_t groups = parts.NumElements() / unit;
-    Tensor* words;
-    OP_REQUIRES_OK(
-        context,
-        context->allocate_output(
-            0, {ternary_num_words(groups * kTernaryGroup, num_workers_)},
-            &words));
+ protected:
+  Status Run(OpKernelContext* context, const Tensor& parts, int64_t groups,
+             Tensor* words) override {
     const TernaryPool pool = Pool(context);
     ternary_sum_trits(parts.flat<uint8_t>().data(), groups, num_workers_,
                       words->flat<int64_t>().data(), &pool);
+    return OkStatus();
   }
-
- private:
-  int64_t num_workers_;
 };
 
-class TernaryDecodeOp : public OpKernel {
+class TernaryDecodeCpuOp : public TernaryDecodeOp {
  public:
-  explicit TernaryDecodeOp(OpKernelConstruction* context) : OpKernel(context) {
-    std::string layout;
-    DataType payload_type;
-    OP_REQUIRES_OK(context, context->GetAttr("layout", &layout));
-    OP_REQUIRES_OK(context, context->GetAttr("Tpayload", &payload_type));
-    layout_ = layout == "sum"            ? kTernarySum
-              : layout == "sum_of_trits" ? kTernarySumOfTrits
-                                         : kTernaryGathered;
-    OP_REQUIRES(
-        context, (payload_type == DT_UINT8) == (layout_ == kTernaryGathered),
-        errors::InvalidArgument("Invalid type of `payload`. Expected uint8 for "
-                                "layout 'gathered', int64 for the others. "
-                                "Received: ",
-                                DataTypeString(payload_type), ", layout '",
-                                layout, "'."));
-    OP_REQUIRES_OK(context, context->GetAttr("bucket_size", &bucket_size_));
-    OP_REQUIRES_OK(context, context->GetAttr("num_workers", &num_workers_));
-  }
+  using TernaryDecodeOp::TernaryDecodeOp;
 
-  void Compute(OpKernelContext* context) override {
-    const Tensor* payload;
-    const Tensor* scalers;
-    OpInputList shapes;
-    OP_REQUIRES_OK(context, context->input("payload", &payload));
-    OP_REQUIRES_OK(context, context->input("scalers", &scalers));
-    OP_REQUIRES_OK(context, context->input_list("shapes", &shapes));
-    OP_REQUIRES_OK(
-        context, CheckLength("shapes", shapes.size(), context->num_outputs()));
-    std::vector<TernaryTensor> tensors;
-    for (int i = 0; i < shapes.size(); ++i) {
-      TensorShape shape;
-      OP_REQUIRES_OK(context, TensorShapeUtils::MakeShape(
-                                  shapes[i].vec<int64_t>(), &shape));
-      Tensor* gradient;
-      OP_REQUIRES_OK(context, context->allocate_output(i, shape, &gradient));
-      tensors.push_back(View(*gradient));
-    }
-    OP_REQUIRES_OK(context, CheckPayload(*payload, tensors));
-    OP_REQUIRES_OK(context, CheckLength("scalers", scalers->NumElements(),
-                                        NumBuckets(tensors, bucket_size_)));
+ protected:
+  Status Run(OpKernelContext* context, const Tensor& payload,
+             const std::vector<TernaryTensor>& tensors,
+             const Tensor& scalers) override {
     const TernaryPool pool = Pool(context);
     const int64_t guard =
-        ternary_decode(Data(*payload), layout_, tensors.data(),
+        ternary_decode(Data(payload), layout_, tensors.data(),
                        static_cast<int>(tensors.size()), bucket_size_,
-                       num_workers_, ToDouble(*scalers).data(), &pool);
-    OP_REQUIRES(
-        context, guard == num_workers_,
-        errors::InvalidArgument(
-            "The payload is not the sum over all workers: its guard word is ",
-            guard, ", expected ", num_workers_,
-            ". Ternary payloads must be added with op=Sum over all workers, "
-            "without pre- or postscaling, and no worker may have joined "
-            "early."));
+                       num_workers_, ToDouble(scalers).data(), &pool);
+    if (guard == num_workers_) return OkStatus();
+    return errors::InvalidArgument(
+        "The payload is not the sum over all workers: its guard word is ",
+        guard, ", expected ", num_workers_,
+        ". Ternary payloads must be added with op=Sum over all workers, "
+        "without pre- or postscaling, and no worker may have joined early.");
   }
-
- private:
-  Status CheckPayload(const Tensor& payload,
-                      const std::vector<TernaryTensor>& tensors) const {
-    const int64_t length = payload.NumElements();
-    if (layout_ == kTernarySum) {
-      return CheckLength("payload", length, NumWords(tensors, num_workers_));
-    }
-    const int64_t groups = NumGroups(tensors);
-    if (layout_ == kTernaryGathered) {
-      return CheckLength("payload", length,
-                         num_workers_ * groups * kTernaryGroupBytes);
-    }
-    const int64_t words =
-        ternary_num_words(groups * kTernaryGroup, num_workers_);
-    if (length >= words) return OkStatus();
-    return CheckLength("payload", length, words);
-  }
-
-  TernaryLayout layout_;
-  int64_t bucket_size_;
-  int64_t num_workers_;
 };
 
 REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernarySumTrits").Device(DEVICE_CPU),
-                        TernarySumTritsOp);
+                        TernarySumTritsCpuOp);
 REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernaryScalers").Device(DEVICE_CPU),
-                        TernaryScalersOp);
+                        TernaryScalersCpuOp);
 REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernaryEncode").Device(DEVICE_CPU),
-                        TernaryEncodeOp);
+                        TernaryEncodeCpuOp);
 REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernaryDecode").Device(DEVICE_CPU),
-                        TernaryDecodeOp);
+                        TernaryDecodeCpuOp);
 
 }  // namespace
 }  // namespace tensorflow
