@@ -55,7 +55,7 @@ def _ours(num_workers, trits):
     @tf.function
     def encode(gradient, seed):
         scalers = custom_ops.ternary_scalers([gradient], 2.5, 0)
-        payload, _, _ = custom_ops.ternary_encode(
+        payload, _ = custom_ops.ternary_encode(
             [gradient],
             scalers,
             scalers,

@@ -4,13 +4,13 @@ Three steps, in this order, make an exchange:
 
     own = ternary_scalers(gradients, clip_factor, bucket_size)
     scalers = <maximum of own over workers>
-    payload, _, _ = ternary_encode(gradients, own, scalers, step, ...)
+    payload, _ = ternary_encode(gradients, own, scalers, step, ...)
     total = <sum of payload over workers>
     averages = ternary_decode(total, scalers, shapes, dtypes, ...)
 
 Or with trits, five to a byte, which are gathered instead of added:
 
-    payload, _, _ = ternary_encode(..., trits=True)
+    payload, _ = ternary_encode(..., trits=True)
     parts = <payloads of all workers, one after the other>
     averages = ternary_decode(parts, ..., layout="gathered")
 
@@ -20,6 +20,9 @@ Or each worker adds the trits of its shard of the payload:
     sums = ternary_sum_trits(parts, num_workers)
     words = <sums of all workers, one after the other>
     averages = ternary_decode(words, ..., layout="sum_of_trits")
+
+With `num_parts`, each of these is done part by part, so that one part is sent
+while others are encoded and decoded.
 
 Reference: Wen et al., "TernGrad: Ternary Gradients to Reduce Communication in
 Distributed Deep Learning", NIPS 2017.
@@ -74,7 +77,10 @@ def ternary_encode(
     rank: int,
     seed: int,
     trits: bool = False,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    part: int = 0,
+    num_parts: int = 1,
+    counts: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Ternarizes gradients and packs them into one payload.
 
     An element becomes sign(g) with probability min(|g|, clip level) / scaler,
@@ -94,12 +100,15 @@ def ternary_encode(
         seed: int64.
         trits: Five digits of base 3 in a byte, instead of as many of base
             2 * num_workers + 1 as an int64 holds.
+        part: In [0, num_parts): see `part_sizes`.
+        num_parts: Parts into which all gradients are cut.
+        counts: int64 `[2, gradients]` of the parts before, to be added to.
 
     Returns:
         payload: int64 `[words + 1]`; payloads are added with a plain sum. With
             `trits` uint8 `[32 * groups]`, a group holding 160 elements.
-        num_nonzero: int64 `[gradients]`, elements sent as -1 or +1.
-        num_clipped: int64 `[gradients]`, elements above their clip level.
+        counts: int64 `[2, gradients]`: elements sent as -1 or +1; elements
+            above their clip level.
     """
     gradients = [tf.convert_to_tensor(g) for g in gradients]
     arguments = dict(
@@ -113,6 +122,13 @@ def ternary_encode(
         rank=rank,
         seed=seed,
         Tpayload=tf.uint8 if trits else tf.int64,
+        part=part,
+        num_parts=num_parts,
+        counts=(
+            tf.zeros([2, len(gradients)], tf.int64)
+            if counts is None
+            else counts
+        ),
     )
     ops = library.ops()
     if ops is None:
@@ -146,6 +162,9 @@ def ternary_decode(
     bucket_size: int,
     num_workers: int,
     layout: str = "sum",
+    part: int = 0,
+    num_parts: int = 1,
+    before: list[tf.Tensor] | None = None,
 ) -> list[tf.Tensor]:
     """The averaged gradients `sum of signs * (scaler / num_workers)`.
 
@@ -160,6 +179,11 @@ def ternary_decode(
         layout: "sum"; "gathered": the payloads of trits, one after the other;
             "sum_of_trits": what `ternary_sum_trits` makes of them, in the order
             of the elements.
+        part: What the payload is of, in [0, num_parts).
+        num_parts: As for `ternary_encode`.
+        before: The result of the parts before, which the new one takes over,
+            memory and all where nobody else uses it. None: the elements of
+            other parts are undefined.
 
     Returns:
         One tensor a gradient, the same bits on every worker. NaN where the
@@ -178,6 +202,9 @@ def ternary_decode(
         bucket_size=bucket_size,
         num_workers=num_workers,
         layout=layout,
+        part=part,
+        num_parts=num_parts,
+        before=before or [],
     )
     ops = library.ops()
     if ops is None:
@@ -203,6 +230,27 @@ def digits_per_word(num_workers: int) -> int:
         values *= 2 * num_workers + 1
         digits += 1
     return digits
+
+
+def part_sizes(sizes: list[int], part: int, num_parts: int) -> list[int]:
+    """How many elements of each gradient belong to one of num_parts parts.
+
+    Parts are consecutive and differ by at most one group of 160 elements, when
+    gradients stand in turn, each padded to whole groups.
+
+    >>> [part_sizes([500, 100], part, 2) for part in range(2)]
+    [[320, 0], [180, 100]]
+    """
+    groups = [num_groups(size) for size in sizes]
+    begin, end = (sum(groups) * p // num_parts for p in (part, part + 1))
+    inside, first = [], 0
+    for size, count in zip(sizes, groups, strict=True):
+        low, high = (
+            min(max(edge - first, 0) * GROUP, size) for edge in (begin, end)
+        )
+        inside.append(high - low)
+        first += count
+    return inside
 
 
 def num_words(size: int, num_workers: int) -> int:

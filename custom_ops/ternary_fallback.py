@@ -47,11 +47,17 @@ def ternary_encode(
     rank,
     seed,
     Tpayload,  # noqa: N803
+    part,
+    num_parts,
+    counts,
 ):
     """See custom_ops.ternary_encode."""
     words, num_nonzero, num_clipped = [], [], []
     first = 0
-    for gradient, tensor_id in zip(gradients, tensor_ids, strict=True):
+    cuts = _cut([tf.size(g, tf.int64) for g in gradients], part, num_parts)
+    for gradient, tensor_id, (low, high) in zip(
+        gradients, tensor_ids, cuts, strict=True
+    ):
         flat = tf.cast(tf.reshape(gradient, [-1]), tf.float64)
         size = tf.size(flat, tf.int64)
         buckets = _num_buckets(size, bucket_size)
@@ -75,18 +81,20 @@ def ternary_encode(
         digit = tf.where(
             fires, tf.cast(tf.sign(flat), tf.int64) + 1, tf.ones_like(uniform)
         )
+        digit, fires, clipped = (
+            t[low:high] for t in (digit, fires, clipped & usable)
+        )
         if Tpayload == tf.uint8:
             words.append(_pack_trits(digit))
         else:
             words.append(_pack_words(digit, num_workers))
         num_nonzero.append(tf.math.count_nonzero(fires))
-        num_clipped.append(tf.math.count_nonzero(clipped & usable))
+        num_clipped.append(tf.math.count_nonzero(clipped))
     if Tpayload == tf.int64:
         words.append(tf.ones([1], tf.int64))  # the guard
     return (
         tf.concat(words, axis=0),
-        tf.stack(num_nonzero),
-        tf.stack(num_clipped),
+        counts + tf.stack([num_nonzero, num_clipped]),
     )
 
 
@@ -104,11 +112,15 @@ def ternary_decode(
     bucket_size,
     num_workers,
     layout,
+    part,
+    num_parts,
+    before,
 ):
     """See custom_ops.ternary_decode."""
     sizes = [tf.reduce_prod(shape) for shape in shapes]
+    cuts = _cut(sizes, part, num_parts)
     if layout == "gathered":
-        groups = tf.add_n([-(-size // _GROUP) for size in sizes])
+        groups = tf.add_n([_num_groups(high - low) for low, high in cuts])
         check = tf.debugging.assert_equal(
             tf.size(payload, tf.int64),
             num_workers * groups * _GROUP_BYTES,
@@ -134,10 +146,14 @@ def ternary_decode(
     sums -= num_workers
     gradients = []
     first, first_bucket = 0, 0
-    for shape, size, dtype in zip(shapes, sizes, T, strict=True):
-        of_tensor = sums[first : first + size]
-        first += -(-size // alignment) * alignment
+    for i, (shape, size, dtype) in enumerate(
+        zip(shapes, sizes, T, strict=True)
+    ):
+        low, high = cuts[i]
+        of_tensor = sums[first : first + high - low]
+        first += -(-(high - low) // alignment) * alignment
         scaler = _per_element(scalers, first_bucket, size, bucket_size)
+        scaler = scaler[low:high]
         first_bucket += _num_buckets(size, bucket_size)
         ratio = scaler / num_workers
         wide = tf.float64 if dtype == tf.float64 else tf.float32
@@ -147,8 +163,33 @@ def ternary_decode(
             tf.cast(ratio, wide),
         )
         gradient = tf.cast(tf.cast(of_tensor, wide) * ratio, dtype)
+        rest = (
+            tf.reshape(before[i], [-1]) if before else tf.zeros([size], dtype)
+        )
+        gradient = tf.concat([rest[:low], gradient, rest[high:]], axis=0)
         gradients.append(tf.reshape(gradient, shape))
     return gradients
+
+
+def _num_groups(size):
+    return (size + _GROUP - 1) // _GROUP
+
+
+def _cut(sizes, part, num_parts):
+    """The elements [low, high) of each tensor in a part."""
+    groups = [_num_groups(size) for size in sizes]
+    total = tf.add_n(groups)
+    begin, end = (total * p // num_parts for p in (part, part + 1))
+    cuts, first = [], tf.constant(0, tf.int64)
+    for size, count in zip(sizes, groups, strict=True):
+        cuts.append(
+            [
+                tf.clip_by_value((edge - first) * _GROUP, 0, size)
+                for edge in (begin, end)
+            ]
+        )
+        first += count
+    return cuts
 
 
 def _powers(num_workers):

@@ -64,7 +64,7 @@ class HorovodTernGrad:
         step = config.step
         now = tf.identity(step)
         step.assign_add(1)
-        payload, _, _ = custom_ops.ternary_encode(
+        payload, _ = custom_ops.ternary_encode(
             [tensor],
             own if config.clip_mode == "own" else scalers,
             scalers,

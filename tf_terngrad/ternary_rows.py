@@ -12,8 +12,8 @@ def average_rows(slices, scalers, encode, workers, name) -> list:
     Args:
         slices: `[local workers][tensors]` IndexedSlices, indices unique.
         scalers: `[tensors]`, shared by all workers.
-        encode: `encode(bucket_size=, num_workers=)` gives the payload of each
-            local worker's rows.
+        encode: `encode(num_workers=)` gives the payload of each local worker's
+            rows.
         workers: `collectives.Workers`.
         name: Prefix of the collectives' names.
 
@@ -21,8 +21,7 @@ def average_rows(slices, scalers, encode, workers, name) -> list:
         One IndexedSlices a tensor, indices unique and sorted.
     """
     # Nothing is added on the way: digits of one worker, 1.6 bits each.
-    codec = dict(bucket_size=0, num_workers=1)
-    payloads = encode(**codec)
+    payloads = encode(num_workers=1)
     indices = sparse.gather_indices(slices, workers, name)
     shapes = [
         [
@@ -43,7 +42,12 @@ def average_rows(slices, scalers, encode, workers, name) -> list:
     wide = [sparse.sum_dtype(s.values.dtype) for s in slices[0]]
     levels = [
         custom_ops.ternary_decode(
-            part, tf.ones_like(scalers), of_worker, wide, **codec
+            part,
+            tf.ones_like(scalers),
+            of_worker,
+            wide,
+            bucket_size=0,
+            num_workers=1,
         )
         for part, of_worker in zip(parts, shapes, strict=True)
     ]

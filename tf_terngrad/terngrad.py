@@ -10,6 +10,7 @@ import tensorflow as tf
 
 import custom_ops
 from tf_terngrad import checks, sparse, wire
+from tf_terngrad.codec import Codec
 from tf_terngrad.compression import Compression, pick, ring_bits
 from tf_terngrad.float_compression import NoCompression
 from tf_terngrad.link import Link
@@ -61,8 +62,11 @@ class TernGrad(Compression):
             the next one (`tg.ErrorFeedback`). Not with LossScaleOptimizer,
             which changes the scale of gradients.
         seed: Int; with step, rank and tensor it keys the random bits.
-        link: `tg.Link`, for "auto": what `tg.measure_link()` returns, the same
-            on all workers. None: 1 ms a collective, 1 Gbit/s.
+        link: `tg.Link`, for "auto" and `parts`: what `tg.measure_link()`
+            returns, the same on all workers. None: 1 ms a collective, 1 Gbit/s.
+        parts: Parts into which a payload is cut, so that encoding, sending and
+            decoding overlap. None: by `wire.choose_parts`. The bits do not
+            depend on it.
 
     >>> TernGrad(clip_factor=None, exempt=["*/bias"]).exempt
     ('*/bias',)
@@ -84,6 +88,7 @@ class TernGrad(Compression):
         error_feedback=False,
         seed=0,
         link=None,
+        parts=None,
     ):
         if clip_factor is not None:
             clip_factor = checks.positive_float("clip_factor", clip_factor)
@@ -91,6 +96,8 @@ class TernGrad(Compression):
         checks.choice("exchange", exchange, ("auto", *wire.EXCHANGES))
         if bucket_size is not None:
             checks.integer("bucket_size", bucket_size, 1)
+        if parts is not None:
+            checks.integer("parts", parts, 1)
         checks.integer("min_size", min_size, 0)
         checks.integer("warmup_steps", warmup_steps, 0)
         checks.integer("seed", seed, -(2**63))
@@ -106,6 +113,7 @@ class TernGrad(Compression):
         self.exempt = tuple(exempt)
         self.exchange = exchange
         self.link = _to_link(link)
+        self.parts = parts
         self.float_every = _to_period(float_every)
         self.warmup_steps = warmup_steps
         self.error_feedback = bool(error_feedback)
@@ -224,61 +232,44 @@ class TernGrad(Compression):
         row_values = [[s.values for s in local] for local in slices]
         tensors = pick(dense, gradients)
         own, num_dense = self._scalers(tensors, row_values)
-        scalers = _share(own, tensors, row_values, workers, name)
+        plan = self._plan(
+            [tensor.shape.num_elements() for tensor in tensors[0]],
+            workers.size * len(gradients),
+        )
+        scalers = _share(own, tensors, row_values, plan, workers, name)
         clip_levels = (
             own if self.clip_mode == "own" else [scalers] * len(gradients)
+        )
+        codec = functools.partial(
+            Codec, step=step, workers=workers, seed=self.seed
         )
         if dense:
             dense_ids = [ids[i] for i in dense]
             levels = [level[:num_dense] for level in clip_levels]
             shared = scalers[:num_dense]
+            bucket_size = self.bucket_size or 0
             if self.error_feedback:
-                feedback.keep(
-                    tensors, dense_ids, levels, shared, self.bucket_size or 0
-                )
-            sizes = [tensor.shape.num_elements() for tensor in tensors[0]]
-            exchange = self._exchange(sizes, workers.size * len(gradients))
-            averaged = exchange.average(
-                functools.partial(
-                    self._encode,
-                    tensors,
-                    dense_ids,
-                    levels,
-                    shared,
-                    step,
-                    workers,
-                    statistics,
-                    bucket_size=self.bucket_size or 0,
-                ),
-                functools.partial(
-                    custom_ops.ternary_decode,
-                    scalers=shared,
-                    shapes=[tf.shape(g, tf.int64) for g in tensors[0]],
-                    dtypes=[g.dtype for g in tensors[0]],
-                    bucket_size=self.bucket_size or 0,
-                ),
-                workers,
-                len(gradients),
-                name,
+                feedback.keep(tensors, dense_ids, levels, shared, bucket_size)
+            dense_codec = codec(
+                tensors, dense_ids, levels, shared, bucket_size=bucket_size
             )
+            averaged = plan.average(dense_codec, workers, name)
+            dense_codec.count(statistics)
             averages |= zip(dense, averaged, strict=True)
         if rows:
-            averaged = average_rows(
-                slices,
-                scalers[num_dense:],
-                functools.partial(
-                    self._encode,
-                    row_values,
-                    [ids[i] for i in rows],
-                    [level[num_dense:] for level in clip_levels],
-                    scalers[num_dense:],
-                    step,
-                    workers,
-                    statistics,
-                ),
-                workers,
-                name,
+            levels = [level[num_dense:] for level in clip_levels]
+            shared = scalers[num_dense:]
+            rows_codec = codec(
+                row_values,
+                [ids[i] for i in rows],
+                levels,
+                shared,
+                bucket_size=0,
             )
+            averaged = average_rows(
+                slices, shared, rows_codec.encode, workers, name
+            )
+            rows_codec.count(statistics)
             averages |= zip(rows, averaged, strict=True)
         return [averages[i] for i in range(len(paths))]
 
@@ -304,52 +295,16 @@ class TernGrad(Compression):
             own.append(tf.concat(parts, axis=0))
         return own, num_dense
 
-    def _encode(
-        self,
-        gradients,
-        ids,
-        clip_levels,
-        scalers,
-        step,
-        workers,
-        statistics,
-        *,
-        bucket_size,
-        num_workers,
-        trits=False,
-    ):
-        """Each local worker's payload."""
-        payloads = []
-        for i, local in enumerate(gradients):
-            payload, num_nonzero, num_clipped = custom_ops.ternary_encode(
-                local,
-                clip_levels[i],
-                scalers,
-                step,
-                tensor_ids=ids,
-                bucket_size=bucket_size,
-                num_workers=num_workers,
-                rank=workers.rank * len(gradients) + i,
-                seed=self.seed,
-                trits=trits,
-            )
-            payloads.append(payload)
-            if statistics is not None:
-                sizes = tf.stack([tf.size(g, tf.int64) for g in local])
-                statistics.count(ids, sizes, num_nonzero, num_clipped)
-        return payloads
-
-    def _exchange(self, sizes, num_workers):
-        """The class of `wire` that moves dense gradients of these sizes."""
-        name = self.exchange
-        if name == "auto":
-            known = all(size is not None for size in sizes)
-            name = (
-                wire.choose(sizes, num_workers, self.link)
-                if known
-                else "allreduce"
-            )
-        return wire.EXCHANGES[name]
+    def _plan(self, sizes, num_workers) -> wire.Plan:
+        """How dense gradients of these sizes travel."""
+        if any(size is None for size in sizes):
+            unknown = "allreduce" if self.exchange == "auto" else self.exchange
+            return wire.Plan(unknown, self.parts or 1)
+        exchange = self.exchange
+        if exchange == "auto":
+            exchange = wire.choose(sizes, num_workers, self.link)
+        num_parts = self.parts or wire.choose_parts(sizes, self.link)
+        return wire.Plan(exchange, num_parts if num_workers > 1 else 1)
 
     def bits_sent(self, sizes, paths, num_workers):
         """See `Compression.bits_sent`."""
@@ -365,11 +320,10 @@ class TernGrad(Compression):
             -(-size // self.bucket_size) if self.bucket_size else 1
             for size in ternary
         )
-        exchange = self._exchange(ternary, num_workers)
         return (
             bits
             + ring_bits(32.0 * scalers, num_workers)
-            + exchange.bits(ternary, num_workers)
+            + self._plan(ternary, num_workers).bits(ternary, num_workers)
         )
 
     def check(self, paths):
@@ -396,6 +350,7 @@ class TernGrad(Compression):
             "error_feedback": self.error_feedback,
             "seed": self.seed,
             "link": dataclasses.asdict(self.link),
+            "parts": self.parts,
         }
 
     def _is_exempt(self, path) -> bool:
@@ -414,15 +369,15 @@ class TernGrad(Compression):
         return self._is_exempt(path) or shape.num_elements() < self.min_size
 
 
-def _share(own, tensors, rows, workers, name):
+def _share(own, tensors, rows, plan, workers, name):
     """The maximum of scalers over workers, once all agree on the gradients.
 
-    A digest of their sizes and its negative travel with the scalers: where
+    A digest of their sizes, of the plan, and its negative travel with the scalers: where
     the two maxima do not cancel, digests differ, and every worker stops,
     instead of some waiting for ever.
     """
     kinds = [(g.dtype.name, str(g.shape)) for g in tensors[0] + rows[0]]
-    number = zlib.crc32(repr([dtype for dtype, _ in kinds]).encode())
+    number = zlib.crc32(repr(([dtype for dtype, _ in kinds], plan)).encode())
     digest = tf.constant(number, tf.int64)
     for g in tensors[0]:
         digest = digest * 31 + tf.size(g, tf.int64)
@@ -436,8 +391,9 @@ def _share(own, tensors, rows, workers, name):
     same = tf.debugging.assert_equal(
         shared[-2],
         -shared[-1],
-        message="Gradients differ between workers in number, shape or dtype. "
-        f"Those of worker {workers.rank}: {kinds}",
+        message="Gradients differ between workers in number, shape or dtype, "
+        "or how they travel does. "
+        f"Those of worker {workers.rank}: {kinds}, {plan}",
     )
     with tf.control_dependencies([] if same is None else [same]):
         return tf.identity(shared[:-_CHECK_SIZE])

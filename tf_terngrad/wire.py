@@ -11,8 +11,12 @@ bits; they differ in what they send.
 
 `bits` is what one worker sends over a ring: (N - 1) / N of what it has for each
 other worker; transports add headers of their own.
+
+Large payloads go in parts: one is on its way while others are encoded and
+decoded.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -20,6 +24,11 @@ import tensorflow as tf
 
 import custom_ops
 from tf_terngrad.compression import ring_bits
+
+# Encoding and decoding an element, by kind of device: orders of magnitude that
+# were measured with one core (2 ns) or follow from memory bandwidth.
+_KERNEL_SECONDS = {"CPU": 2e-9, "GPU": 2e-11}
+_MAX_PARTS = 16
 
 
 class AllReduce:
@@ -35,7 +44,7 @@ class AllReduce:
 
     @staticmethod
     def average(encode, decode, workers, num_local, name) -> list:
-        """See `average`."""
+        """See `Plan.average`."""
         num_workers = workers.size * num_local
         payloads = encode(num_workers=num_workers)
         total = functools.reduce(tf.add, payloads)
@@ -58,7 +67,7 @@ class AllGather:
 
     @staticmethod
     def average(encode, decode, workers, num_local, name) -> list:
-        """See `average`."""
+        """See `Plan.average`."""
         num_workers = workers.size * num_local
         payloads = encode(num_workers=num_workers, trits=True)
         return decode(
@@ -84,7 +93,7 @@ class AllToAll:
 
     @staticmethod
     def average(encode, decode, workers, num_local, name) -> list:
-        """See `average`."""
+        """See `Plan.average`."""
         num_workers = workers.size * num_local
         payloads = encode(num_workers=num_workers, trits=True)
         size = tf.size(payloads[0], tf.int64)
@@ -107,6 +116,48 @@ class AllToAll:
             num_workers=num_workers,
             layout="sum_of_trits",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How dense gradients travel.
+
+    Attributes:
+        exchange: Key of `EXCHANGES`.
+        num_parts: Parts into which the payload is cut.
+    """
+
+    exchange: str
+    num_parts: int = 1
+
+    def bits(self, sizes, num_workers: int) -> float:
+        """Bits that one worker sends for tensors of these sizes."""
+        return sum(
+            EXCHANGES[self.exchange].bits(
+                custom_ops.part_sizes(sizes, part, self.num_parts), num_workers
+            )
+            for part in range(self.num_parts)
+        )
+
+    def average(self, codec, workers, name) -> list:
+        """The averages of gradients over workers.
+
+        Args:
+            codec: `codec.Codec` of the gradients.
+            workers: `collectives.Workers`.
+            name: Prefix of the collectives' names.
+        """
+        averages = None
+        for part in range(self.num_parts):
+            position = dict(part=part, num_parts=self.num_parts)
+            averages = EXCHANGES[self.exchange].average(
+                functools.partial(codec.encode, **position),
+                functools.partial(codec.decode, **position, before=averages),
+                workers,
+                codec.num_local,
+                f"{name}.{part}",
+            )
+        return averages
 
 
 # In the order of preference where they cost the same.
@@ -134,6 +185,23 @@ def choose(sizes, num_workers: int, link) -> str:
         return exchange.collectives * link.latency + bits / link.bandwidth
 
     return min(EXCHANGES, key=seconds)
+
+
+def choose_parts(sizes, link) -> int:
+    """The number of parts that hides most of encoding and decoding.
+
+    P parts cost P latencies, and what is not hidden behind sending is one
+    part's encoding and decoding: `P * latency + kernels / P` is least at
+    `sqrt(kernels / latency)`.
+
+    Args:
+        sizes: Elements of each tensor.
+        link: `Link`.
+    """
+    kind = "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
+    seconds = _KERNEL_SECONDS[kind] * sum(sizes)
+    best = round(math.sqrt(seconds / link.latency))
+    return min(max(best, 1), _MAX_PARTS)
 
 
 def _trit_bytes(sizes) -> int:

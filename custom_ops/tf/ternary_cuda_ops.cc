@@ -20,7 +20,7 @@ namespace {
 
 Status ToStatus(cudaError_t error) {
   if (error == cudaSuccess) return OkStatus();
-  return errors::Internal("A CUDA kernel of the ternary codec did not start: ",
+  return errors::Internal("The ternary codec could not use CUDA: ",
                           cudaGetErrorString(error));
 }
 
@@ -30,6 +30,11 @@ cudaStream_t Stream(OpKernelContext* context) {
                                        ->stream()
                                        ->platform_specific_handle()
                                        .stream);
+}
+
+Status CopyTensor(OpKernelContext* context, const Tensor& from, Tensor* to) {
+  return ToStatus(cudaMemcpyAsync(Data(*to), Data(from), from.TotalBytes(),
+                                  cudaMemcpyDeviceToDevice, Stream(context)));
 }
 
 // Device memory that later ops may reuse only after this one's kernels.
@@ -69,8 +74,7 @@ class TernaryEncodeGpuOp : public TernaryEncodeOp {
   Status Run(OpKernelContext* context,
              const std::vector<TernaryTensor>& tensors,
              const TernaryEncodeOptions& options, const Tensor& clip_levels,
-             const Tensor& scalers, Tensor* payload, Tensor* num_nonzero,
-             Tensor* num_clipped) override {
+             const Tensor& scalers, Tensor* payload, Tensor* counts) override {
     const int num_tensors = static_cast<int>(tensors.size());
     Tensor workspace;
     TF_RETURN_IF_ERROR(AllocateWorkspace(
@@ -78,8 +82,7 @@ class TernaryEncodeGpuOp : public TernaryEncodeOp {
     return ToStatus(ternary_cuda_encode(
         tensors.data(), num_tensors, &options, ToTernaryDtype(scalers.dtype()),
         Data(clip_levels), Data(scalers), Data(*payload),
-        num_nonzero->flat<int64_t>().data(),
-        num_clipped->flat<int64_t>().data(), Data(workspace), Stream(context)));
+        counts->flat<int64_t>().data(), Data(workspace), Stream(context)));
   }
 };
 

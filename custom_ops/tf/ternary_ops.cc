@@ -1,8 +1,11 @@
 // TensorFlow ops over the ternary codec, and their CPU kernels on TensorFlow's
 // threads.
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -52,9 +55,9 @@ REGISTER_OP("TernGradSSL>TernaryEncode")
     .Input("clip_levels: Tscaler")
     .Input("scalers: Tscaler")
     .Input("step: int64")
+    .Input("counts: int64")
     .Output("payload: Tpayload")
-    .Output("num_nonzero: int64")
-    .Output("num_clipped: int64")
+    .Output("counts_after: int64")
     .Attr("Tpayload: {int64, uint8}")
     .Attr(std::string("T: ") + kGradientTypes)
     .Attr("Tscaler: {float, double}")
@@ -63,13 +66,14 @@ REGISTER_OP("TernGradSSL>TernaryEncode")
     .Attr("num_workers: int >= 1")
     .Attr("rank: int >= 0")
     .Attr("seed: int")
+    .Attr("part: int >= 0 = 0")
+    .Attr("num_parts: int >= 1 = 1")
     .SetShapeFn([](InferenceContext* c) {
       ShapeHandle unused;
       TF_RETURN_IF_ERROR(
-          c->WithRank(c->input(c->num_inputs() - 1), 0, &unused));
+          c->WithRank(c->input(c->num_inputs() - 2), 0, &unused));
       c->set_output(0, c->Vector(InferenceContext::kUnknownDim));
-      c->set_output(1, c->Vector(c->num_inputs() - 3));
-      c->set_output(2, c->Vector(c->num_inputs() - 3));
+      c->set_output(1, c->Matrix(2, c->num_inputs() - 4));
       return OkStatus();
     })
     .Doc(R"doc(
@@ -84,10 +88,13 @@ of base 3 in a byte: to be gathered.
 clip_levels: [buckets] this worker's own scalers, or the shared ones.
 scalers: [buckets] shared by all workers.
 step: Scalar, 40 bits. With seed, rank and tensor id it keys the random stream.
+counts: [2, gradients] to add to.
 payload: int64 [words + 1], each gradient padded to whole words, then the guard,
   1; or uint8 [32 * groups], each gradient padded to groups of 160 elements.
-num_nonzero: [gradients] elements sent as -1 or +1.
-num_clipped: [gradients] elements above their clip level.
+counts_after: [2, gradients] elements sent as -1 or +1; elements above their
+  clip level.
+part: Of the groups of all gradients, cut into num_parts: only these are
+  encoded.
 )doc");
 
 REGISTER_OP("TernGradSSL>TernarySumTrits")
@@ -111,14 +118,18 @@ REGISTER_OP("TernGradSSL>TernaryDecode")
     .Input("payload: Tpayload")
     .Input("scalers: Tscaler")
     .Input("shapes: num_tensors * int64")
+    .Input("before: Tbefore")
     .Output("gradients: T")
     .Attr("Tpayload: {int64, uint8}")
     .Attr("layout: {'sum', 'sum_of_trits', 'gathered'}")
     .Attr("num_tensors: int >= 1")
     .Attr(std::string("T: ") + kGradientTypes)
     .Attr("Tscaler: {float, double}")
+    .Attr("Tbefore: list({half, bfloat16, float, double}) >= 0")
     .Attr("bucket_size: int >= 0")
     .Attr("num_workers: int >= 1")
+    .Attr("part: int >= 0 = 0")
+    .Attr("num_parts: int >= 1 = 1")
     .SetShapeFn([](InferenceContext* c) {
       for (int i = 0; i < c->num_outputs(); ++i) {
         ShapeHandle shape;
@@ -135,6 +146,8 @@ The averaged gradients from all workers' payloads.
 layout: 'sum': the int64 payloads, added. 'sum_of_trits': int64, what
   TernarySumTrits makes of the uint8 payloads (perhaps longer). 'gathered': the
   uint8 payloads, one after the other.
+part: What was encoded of the gradients; all else is as in `before`, which is
+  empty or a gradient for each, and undefined without.
 
 A bucket whose scaler is +inf decodes to NaN. Fails if the guard word is not
 num_workers: the payload is then no plain sum over that many workers.
@@ -162,6 +175,25 @@ std::vector<double> ToDouble(const Tensor& scalers) {
     std::copy(data, data + values.size(), values.begin());
   }
   return values;
+}
+
+Status CopyTensor(OpKernelContext*, const Tensor& from, Tensor* to) {
+  std::memcpy(Data(*to), Data(from), from.TotalBytes());
+  return OkStatus();
+}
+
+// Asks for huge pages where memory is written for the first time: small ones
+// cost more time than decoding into them. Only a hint.
+void UseHugePages(const Tensor& tensor) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(Data(tensor));
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  const uintptr_t last = (begin + tensor.TotalBytes()) / kHugePage * kHugePage;
+  if (first < last) {
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  }
+#endif
 }
 
 class TernaryScalersCpuOp : public TernaryScalersOp {
@@ -194,13 +226,11 @@ class TernaryEncodeCpuOp : public TernaryEncodeOp {
   Status Run(OpKernelContext* context,
              const std::vector<TernaryTensor>& tensors,
              const TernaryEncodeOptions& options, const Tensor& clip_levels,
-             const Tensor& scalers, Tensor* payload, Tensor* num_nonzero,
-             Tensor* num_clipped) override {
+             const Tensor& scalers, Tensor* payload, Tensor* counts) override {
     const TernaryPool pool = Pool(context);
     ternary_encode(tensors.data(), static_cast<int>(tensors.size()), &options,
                    ToDouble(clip_levels).data(), ToDouble(scalers).data(),
-                   Data(*payload), num_nonzero->flat<int64_t>().data(),
-                   num_clipped->flat<int64_t>().data(), &pool);
+                   Data(*payload), counts->flat<int64_t>().data(), &pool);
     return OkStatus();
   }
 };
@@ -227,6 +257,9 @@ class TernaryDecodeCpuOp : public TernaryDecodeOp {
   Status Run(OpKernelContext* context, const Tensor& payload,
              const std::vector<TernaryTensor>& tensors,
              const Tensor& scalers) override {
+    for (int i = 0; i < context->num_outputs(); ++i) {
+      UseHugePages(*context->mutable_output(i));
+    }
     const TernaryPool pool = Pool(context);
     const int64_t guard =
         ternary_decode(Data(payload), layout_, tensors.data(),

@@ -33,8 +33,12 @@ char* Data(const Tensor& tensor) {
 }
 
 TernaryTensor View(const Tensor& tensor, int64_t id = 0) {
-  return {Data(tensor), tensor.NumElements(), ToTernaryDtype(tensor.dtype()),
-          static_cast<uint32_t>(id)};
+  return {Data(tensor),
+          tensor.NumElements(),
+          ToTernaryDtype(tensor.dtype()),
+          static_cast<uint32_t>(id),
+          0,
+          0};
 }
 
 std::vector<TernaryTensor> Views(const OpInputList& gradients) {
@@ -59,9 +63,14 @@ int64_t NumBuckets(const std::vector<TernaryTensor>& tensors,
   });
 }
 
+// Elements that are not left out.
+int64_t Count(const TernaryTensor& tensor) {
+  return tensor.size - tensor.before - tensor.after;
+}
+
 int64_t NumGroups(const std::vector<TernaryTensor>& tensors) {
   return Sum(tensors, [](const TernaryTensor& tensor) {
-    return ternary_num_groups(tensor.size);
+    return ternary_num_groups(Count(tensor));
   });
 }
 
@@ -69,7 +78,7 @@ int64_t NumGroups(const std::vector<TernaryTensor>& tensors) {
 int64_t NumWords(const std::vector<TernaryTensor>& tensors,
                  int64_t num_workers) {
   return 1 + Sum(tensors, [=](const TernaryTensor& tensor) {
-           return ternary_num_words(tensor.size, num_workers);
+           return ternary_num_words(Count(tensor), num_workers);
          });
 }
 
@@ -78,6 +87,43 @@ Status CheckLength(const char* name, int64_t received, int64_t expected) {
   return errors::InvalidArgument("Invalid length of `", name, "`. Expected ",
                                  expected, ". Received: ", received, ".");
 }
+
+// Copies in the device's memory; both have the same size.
+Status CopyTensor(OpKernelContext* context, const Tensor& from, Tensor* to);
+
+// An output that begins as a copy of an input of its shape: in its memory,
+// unless somebody else still needs that.
+Status AllocateCopy(OpKernelContext* context, int input, int output,
+                    Tensor** copy) {
+  const Tensor& from = context->input(input);
+  int forwarded = -1;
+  TF_RETURN_IF_ERROR(context->forward_input_or_allocate_output(
+      {input}, output, from.shape(), copy, &forwarded));
+  return forwarded == input ? OkStatus() : CopyTensor(context, from, *copy);
+}
+
+// Which part of all gradients an op works on.
+class Part {
+ public:
+  explicit Part(OpKernelConstruction* context) {
+    OP_REQUIRES_OK(context, context->GetAttr("part", &part_));
+    OP_REQUIRES_OK(context, context->GetAttr("num_parts", &num_parts_));
+    OP_REQUIRES(context, part_ < num_parts_,
+                errors::InvalidArgument(
+                    "Invalid value for argument `part`. Expected a value below "
+                    "num_parts=",
+                    num_parts_, ". Received: ", part_, "."));
+  }
+
+  void Cut(std::vector<TernaryTensor>* tensors) const {
+    ternary_cut(tensors->data(), static_cast<int>(tensors->size()), part_,
+                num_parts_);
+  }
+
+ private:
+  int64_t part_ = 0;
+  int64_t num_parts_ = 1;
+};
 
 class TernaryScalersOp : public OpKernel {
  public:
@@ -108,7 +154,8 @@ class TernaryScalersOp : public OpKernel {
 
 class TernaryEncodeOp : public OpKernel {
  public:
-  explicit TernaryEncodeOp(OpKernelConstruction* context) : OpKernel(context) {
+  explicit TernaryEncodeOp(OpKernelConstruction* context)
+      : OpKernel(context), part_(context) {
     int64_t rank, seed;
     OP_REQUIRES_OK(context, context->GetAttr("tensor_ids", &tensor_ids_));
     OP_REQUIRES_OK(context,
@@ -136,32 +183,33 @@ class TernaryEncodeOp : public OpKernel {
     const Tensor* clip_levels;
     const Tensor* scalers;
     const Tensor* step;
+    const Tensor* counts_before;
     OP_REQUIRES_OK(context, context->input("clip_levels", &clip_levels));
     OP_REQUIRES_OK(context, context->input("scalers", &scalers));
     OP_REQUIRES_OK(context, context->input("step", &step));
+    OP_REQUIRES_OK(context, context->input("counts", &counts_before));
     const int64_t buckets = NumBuckets(tensors, options_.bucket_size);
     OP_REQUIRES_OK(context, CheckLength("clip_levels",
                                         clip_levels->NumElements(), buckets));
     OP_REQUIRES_OK(context,
                    CheckLength("scalers", scalers->NumElements(), buckets));
     OP_REQUIRES_OK(context, CheckLength("step", step->NumElements(), 1));
+    OP_REQUIRES_OK(context, CheckLength("counts", counts_before->NumElements(),
+                                        2 * tensors.size()));
 
+    part_.Cut(&tensors);
     Tensor* payload;
-    Tensor* num_nonzero;
-    Tensor* num_clipped;
-    const int64_t num_tensors = static_cast<int64_t>(tensors.size());
+    Tensor* counts;
     const int64_t length = options_.format == kTernaryTrits
                                ? kTernaryGroupBytes * NumGroups(tensors)
                                : NumWords(tensors, options_.num_workers);
     OP_REQUIRES_OK(context, context->allocate_output(0, {length}, &payload));
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(1, {num_tensors}, &num_nonzero));
-    OP_REQUIRES_OK(context,
-                   context->allocate_output(2, {num_tensors}, &num_clipped));
+    OP_REQUIRES_OK(
+        context, AllocateCopy(context, context->num_inputs() - 1, 1, &counts));
     TernaryEncodeOptions options = options_;
     options.step = static_cast<uint64_t>(step->scalar<int64_t>()());
     OP_REQUIRES_OK(context, Run(context, tensors, options, *clip_levels,
-                                *scalers, payload, num_nonzero, num_clipped));
+                                *scalers, payload, counts));
   }
 
  protected:
@@ -169,10 +217,10 @@ class TernaryEncodeOp : public OpKernel {
                      const std::vector<TernaryTensor>& tensors,
                      const TernaryEncodeOptions& options,
                      const Tensor& clip_levels, const Tensor& scalers,
-                     Tensor* payload, Tensor* num_nonzero,
-                     Tensor* num_clipped) = 0;
+                     Tensor* payload, Tensor* counts) = 0;
 
  private:
+  Part part_;
   std::vector<int64_t> tensor_ids_;
   TernaryEncodeOptions options_ = {};
 };
@@ -212,7 +260,8 @@ class TernarySumTritsOp : public OpKernel {
 
 class TernaryDecodeOp : public OpKernel {
  public:
-  explicit TernaryDecodeOp(OpKernelConstruction* context) : OpKernel(context) {
+  explicit TernaryDecodeOp(OpKernelConstruction* context)
+      : OpKernel(context), part_(context) {
     std::string layout;
     DataType payload_type;
     OP_REQUIRES_OK(context, context->GetAttr("layout", &layout));
@@ -235,23 +284,45 @@ class TernaryDecodeOp : public OpKernel {
     const Tensor* payload;
     const Tensor* scalers;
     OpInputList shapes;
+    OpInputList before;
     OP_REQUIRES_OK(context, context->input("payload", &payload));
     OP_REQUIRES_OK(context, context->input("scalers", &scalers));
     OP_REQUIRES_OK(context, context->input_list("shapes", &shapes));
+    OP_REQUIRES_OK(context, context->input_list("before", &before));
     OP_REQUIRES_OK(
         context, CheckLength("shapes", shapes.size(), context->num_outputs()));
+    if (before.size() > 0) {
+      OP_REQUIRES_OK(context,
+                     CheckLength("before", before.size(), shapes.size()));
+    }
     std::vector<TernaryTensor> tensors;
     for (int i = 0; i < shapes.size(); ++i) {
       TensorShape shape;
       OP_REQUIRES_OK(context, TensorShapeUtils::MakeShape(
                                   shapes[i].vec<int64_t>(), &shape));
       Tensor* gradient;
-      OP_REQUIRES_OK(context, context->allocate_output(i, shape, &gradient));
+      if (before.size() == 0) {
+        OP_REQUIRES_OK(context, context->allocate_output(i, shape, &gradient));
+      } else {
+        OP_REQUIRES(context,
+                    before[i].shape() == shape &&
+                        before[i].dtype() == context->expected_output_dtype(i),
+                    errors::InvalidArgument(
+                        "Invalid gradient ", i, " in `before`. Expected ",
+                        DataTypeString(context->expected_output_dtype(i)),
+                        shape.DebugString(), ". Received: ",
+                        DataTypeString(before[i].dtype()),
+                        before[i].shape().DebugString(), "."));
+        OP_REQUIRES_OK(context, AllocateCopy(context, 2 + shapes.size() + i, i,
+                                             &gradient));
+      }
       tensors.push_back(View(*gradient));
     }
+    const int64_t buckets = NumBuckets(tensors, bucket_size_);
+    part_.Cut(&tensors);
     OP_REQUIRES_OK(context, CheckPayload(*payload, tensors));
     OP_REQUIRES_OK(context, CheckLength("scalers", scalers->NumElements(),
-                                        NumBuckets(tensors, bucket_size_)));
+                                        buckets));
     OP_REQUIRES_OK(context, Run(context, *payload, tensors, *scalers));
   }
 
@@ -265,6 +336,8 @@ class TernaryDecodeOp : public OpKernel {
   int64_t num_workers_;
 
  private:
+  Part part_;
+
   Status CheckPayload(const Tensor& payload,
                       const std::vector<TernaryTensor>& tensors) const {
     const int64_t length = payload.NumElements();

@@ -105,9 +105,8 @@ def test_all_zero_gradients_send_zeros(implementation):
     gradients = [np.zeros([100], np.float32), np.zeros([0], np.float32)]
     scalers = custom_ops.ternary_scalers(gradients, 2.5, 0)
     assert scalers.numpy().tolist() == [0, 0]
-    payload, num_nonzero, num_clipped = _encode(gradients, scalers)
-    assert num_nonzero.numpy().tolist() == [0, 0]
-    assert num_clipped.numpy().tolist() == [0, 0]
+    payload, counts = _encode(gradients, scalers)
+    assert counts.numpy().tolist() == [[0, 0], [0, 0]]
     decoded = custom_ops.ternary_decode(
         payload + payload,
         scalers,
@@ -128,7 +127,7 @@ def test_payload_is_that_of_numpy(compiled, num_workers, bucket_size, dtype):
     scalers = custom_ops.ternary_scalers(gradients, 2.5, bucket_size).numpy()
     clip_levels = scalers * np.float32(0.75)
     shared = scalers * np.float32(1.5)
-    payload, num_nonzero, _ = _encode(
+    payload, (num_nonzero, _) = _encode(
         gradients,
         shared,
         clip_levels,
@@ -292,7 +291,7 @@ def test_levels_are_unbiased(implementation):
     gradient[:4] = [1.0, -1.0, 0.0, 1e-3]
     copies = np.tile(gradient, 4000)
     scaler = np.array([1.25], np.float32)
-    payload, num_nonzero, _ = _encode([copies], scaler, num_workers=1)
+    payload, (num_nonzero, _) = _encode([copies], scaler, num_workers=1)
     levels = custom_ops.ternary_decode(
         payload,
         scaler,
@@ -320,7 +319,7 @@ def test_levels_have_their_frequencies(compiled):
     signed = np.concatenate([magnitudes, -magnitudes])
     gradient = np.repeat(signed, count).astype(np.float32)
     scaler = np.ones([1], np.float32)
-    payload, _, _ = _encode([gradient], scaler, num_workers=1, seed=11)
+    payload, _ = _encode([gradient], scaler, num_workers=1, seed=11)
     (levels,) = custom_ops.ternary_decode(
         payload,
         scaler,
@@ -344,7 +343,7 @@ def test_probability_is_exact_beyond_eight_bits(compiled):
     # the elements whose first byte is 0. Expected 1024, sigma 32.
     gradient = np.full([1 << 24], 2.0**-14, np.float32)
     scaler = np.array([1.0], np.float32)
-    _, num_nonzero, _ = _encode([gradient], scaler)
+    _, (num_nonzero, _) = _encode([gradient], scaler)
     assert abs(int(num_nonzero[0]) - 1024) < 5.5 * 32
 
 
@@ -383,7 +382,7 @@ def test_result_does_not_depend_on_the_list(compiled):
 def test_clipped_elements_are_counted(implementation):
     gradient = np.array([1, -2, 3, -4, 0], np.float32)
     level = np.array([2.5], np.float32)
-    _, _, num_clipped = _encode([gradient], level)
+    _, (_, num_clipped) = _encode([gradient], level)
     assert num_clipped.numpy().tolist() == [2]
 
 
@@ -482,7 +481,9 @@ def test_trits_are_those_of_numpy(compiled):
     gradients = _trit_gradients()
     scalers = custom_ops.ternary_scalers(gradients, 2.5, 0).numpy()
     stream = dict(seed=9, step=5, rank=3)
-    payload, num_nonzero, _ = _encode(gradients, scalers, trits=True, **stream)
+    payload, (num_nonzero, _) = _encode(
+        gradients, scalers, trits=True, **stream
+    )
     signs = [
         reference.levels(
             g, scalers[t : t + 1], scalers[t : t + 1], 0, tensor=t, **stream
@@ -548,6 +549,104 @@ def test_layouts_decode_to_the_same_bits(implementation, num_workers, dtype):
             assert received.dtype == expected.dtype
             assert received.numpy().tobytes() == expected.numpy().tobytes()
     assert tf.math.count_nonzero(decoded[0][-1]) > 0
+
+
+@pytest.mark.parametrize("layout", ["sum", "gathered", "sum_of_trits"])
+@pytest.mark.parametrize("num_parts", [1, 2, 5, 17])
+def test_parts_are_the_whole(implementation, layout, num_parts):
+    # 40: more parts than groups in most tensors, some parts empty of them.
+    gradients = _trit_gradients()
+    num_workers, bucket_size = 2, 100
+    scalers = custom_ops.ternary_scalers(gradients, 2.5, bucket_size)
+    trits = layout != "sum"
+
+    def exchange(num_parts):
+        counts, averages, lengths = None, None, []
+        for part in range(num_parts):
+            options = dict(
+                bucket_size=bucket_size,
+                num_workers=num_workers,
+                part=part,
+                num_parts=num_parts,
+            )
+            payload, counts = _encode(
+                gradients, scalers, trits=trits, counts=counts, **options
+            )
+            lengths.append(tf.size(payload))
+            payload = tf.tile(payload, [2]) if trits else payload * 2
+            if layout == "sum_of_trits":
+                payload = custom_ops.ternary_sum_trits(payload, num_workers)
+            averages = custom_ops.ternary_decode(
+                payload,
+                scalers,
+                _shapes(gradients),
+                [tf.float32] * len(gradients),
+                layout=layout,
+                before=averages,
+                **options,
+            )
+        return counts, averages, lengths
+
+    # In a graph, memory of averages passes on. (Folding many fallbacks takes
+    # TensorFlow minutes.)
+    in_graph = implementation == "c++" and num_parts != 2
+    run = tf.function(exchange) if in_graph else exchange
+    counts, averages, lengths = run(num_parts)
+    whole_counts, whole, _ = exchange(1)
+    np.testing.assert_array_equal(counts, whole_counts)
+    for received, expected in zip(averages, whole, strict=True):
+        np.testing.assert_array_equal(received, expected)
+    sizes = [g.size for g in gradients]
+    for part, length in enumerate(lengths):
+        inside = custom_ops.part_sizes(sizes, part, num_parts)
+        if trits:
+            groups = sum(map(custom_ops.num_groups, inside))
+            assert length == groups * custom_ops.GROUP_BYTES
+        else:
+            words = sum(custom_ops.num_words(n, num_workers) for n in inside)
+            assert length == words + 1
+        assert abs(sum(inside) - sum(sizes) / num_parts) < 160 * len(sizes)
+
+
+def test_earlier_parts_stay_as_they_were(implementation):
+    gradients = [np.ones([1000], np.float32)]
+    options = dict(bucket_size=0, num_workers=1, part=1, num_parts=2)
+    payload, _ = _encode(gradients, np.ones([1], np.float32), **options)
+    before = tf.fill([1000], 7.0)
+    (decoded,) = custom_ops.ternary_decode(
+        payload,
+        np.ones([1], np.float32),
+        _shapes(gradients),
+        [tf.float32],
+        before=[before],
+        **options,
+    )
+    split = custom_ops.part_sizes([1000], 0, 2)[0]
+    assert split == 480
+    assert np.all(decoded[:split] == 7.0) and np.all(decoded[split:] == 1.0)
+    assert np.all(before == 7.0)
+
+
+def test_parts_that_do_not_exist_are_refused(compiled):
+    gradients = [np.ones([10], np.float32)]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`part`.*: 2"):
+        _encode(gradients, np.ones([1], np.float32), part=2, num_parts=2)
+
+
+def test_before_of_another_shape_is_refused(compiled):
+    scaler = np.ones([1], np.float32)
+    payload, _ = _encode([np.ones([10], np.float32)], scaler, num_workers=1)
+    for before in (tf.ones([11]), tf.ones([10], tf.float64)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="`before`"):
+            custom_ops.ternary_decode(
+                payload,
+                scaler,
+                [tf.constant([10], tf.int64)],
+                [tf.float32],
+                bucket_size=0,
+                num_workers=1,
+                before=[before],
+            )
 
 
 def test_sum_of_shards_is_the_sum_of_all(implementation):

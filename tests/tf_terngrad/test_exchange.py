@@ -55,7 +55,7 @@ def _sigma_scaler(g, clip_factor):
 
 def _levels(gradient, own, shared, rank, tensor_id, step, seed=0):
     """Levels in {-1, 0, 1} of one worker, as if it were alone."""
-    payload, _, _ = custom_ops.ternary_encode(
+    payload, _ = custom_ops.ternary_encode(
         [gradient],
         own,
         shared,

@@ -196,7 +196,7 @@ def ternary_levels(
     levels = []
     for rank, gradient in enumerate(tensors):
         clips_at = own[rank] if compression.clip_mode == "own" else shared
-        payload, _, _ = custom_ops.ternary_encode(
+        payload, _ = custom_ops.ternary_encode(
             [gradient],
             clips_at,
             shared,

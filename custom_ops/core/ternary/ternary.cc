@@ -33,16 +33,22 @@ constexpr double kSmallestSpread = 0x1p-20;
 // A consecutive part of one tensor: the unit of parallel work.
 struct Chunk {
   int tensor;
-  int64_t first;
+  int64_t first;  // index in the tensor
   int64_t count;
 };
+
+// Elements that are not left out.
+int64_t Count(const TernaryTensor& tensor) {
+  return tensor.size - tensor.before - tensor.after;
+}
 
 std::vector<Chunk> Split(const TernaryTensor* tensors, int num_tensors,
                          int64_t chunk_size) {
   std::vector<Chunk> chunks;
   for (int t = 0; t < num_tensors; ++t) {
-    for (int64_t i = 0; i < tensors[t].size; i += chunk_size) {
-      chunks.push_back({t, i, std::min(chunk_size, tensors[t].size - i)});
+    const int64_t end = tensors[t].size - tensors[t].after;
+    for (int64_t i = tensors[t].before; i < end; i += chunk_size) {
+      chunks.push_back({t, i, std::min(chunk_size, end - i)});
     }
   }
   return chunks;
@@ -82,14 +88,14 @@ std::vector<int64_t> BucketOffsets(const TernaryTensor* tensors,
 std::vector<int64_t> GroupOffsets(const TernaryTensor* tensors,
                                   int num_tensors) {
   return Offsets(tensors, num_tensors, [](const TernaryTensor& tensor) {
-    return ternary_num_groups(tensor.size);
+    return ternary_num_groups(Count(tensor));
   });
 }
 
 std::vector<int64_t> WordOffsets(const TernaryTensor* tensors, int num_tensors,
                                  const Codec& codec) {
   return Offsets(tensors, num_tensors, [&](const TernaryTensor& tensor) {
-    return codec.NumWords(tensor.size);
+    return codec.NumWords(Count(tensor));
   });
 }
 
@@ -266,6 +272,26 @@ extern "C" int64_t ternary_num_groups(int64_t size) {
   return (size + kTernaryGroup - 1) / kTernaryGroup;
 }
 
+extern "C" void ternary_cut(TernaryTensor* tensors, int num_tensors,
+                            int64_t part, int64_t num_parts) {
+  const std::vector<int64_t> offsets = GroupOffsets(tensors, num_tensors);
+  const int64_t groups = offsets[num_tensors];
+  // Without the product groups * part.
+  const auto edge = [&](int64_t p) {
+    return groups / num_parts * p + groups % num_parts * p / num_parts;
+  };
+  for (int t = 0; t < num_tensors; ++t) {
+    const int64_t size = tensors[t].size;
+    const auto element = [&](int64_t group) {
+      const int64_t groups_in = std::max<int64_t>(group - offsets[t], 0);
+      return groups_in < offsets[t + 1] - offsets[t] ? groups_in * kTernaryGroup
+                                                     : size;
+    };
+    tensors[t].before = element(edge(part));
+    tensors[t].after = size - element(edge(part + 1));
+  }
+}
+
 extern "C" int64_t ternary_num_buckets(int64_t size, int64_t bucket_size) {
   return bucket_size == 0 ? 1 : (size + bucket_size - 1) / bucket_size;
 }
@@ -328,8 +354,8 @@ extern "C" void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
 extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
                                const TernaryEncodeOptions* options,
                                const double* clip_levels, const double* scalers,
-                               void* payload, int64_t* num_nonzero,
-                               int64_t* num_clipped, const TernaryPool* pool) {
+                               void* payload, int64_t* counts,
+                               const TernaryPool* pool) {
   const Kernels& kernels = ActiveKernels();
   const Codec& codec = Codec::ForWorkers(options->num_workers);
   const bool is_trits = options->format == kTernaryTrits;
@@ -362,7 +388,7 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
     const double* doubles =
         is_double ? static_cast<const double*>(tensor.data) + chunk.first
                   : nullptr;
-    Counts counts;
+    Counts of_chunk;
     ForEachBucket(
         chunk.first, chunk.count, options->bucket_size,
         [&](int64_t bucket, int64_t first, int64_t count) {
@@ -376,27 +402,28 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
                         : TernarizeBucket(kernels.ternarize_f32, floats, chunk,
                                           first, count, clip_levels[index],
                                           scaler, stream, plus, minus);
-          counts.nonzero += more.nonzero;
-          counts.clipped += more.clipped;
+          of_chunk.nonzero += more.nonzero;
+          of_chunk.clipped += more.clipped;
         });
-    nonzero[chunk.tensor] += counts.nonzero;
-    clipped[chunk.tensor] += counts.clipped;
+    nonzero[chunk.tensor] += of_chunk.nonzero;
+    clipped[chunk.tensor] += of_chunk.clipped;
     const int64_t offset = offsets[chunk.tensor];
+    const int64_t position = chunk.first - tensor.before;
     if (is_trits) {
       kernels.pack_trits(
           plus, minus, ternary_num_groups(chunk.count),
           static_cast<uint8_t*>(payload) +
-              (offset + chunk.first / kTernaryGroup) * kTernaryGroupBytes);
+              (offset + position / kTernaryGroup) * kTernaryGroupBytes);
     } else {
       codec.Pack(plus, minus, chunk.count,
                  static_cast<uint64_t*>(payload) + offset +
-                     chunk.first / codec.digits());
+                     position / codec.digits());
     }
   });
 
   for (int t = 0; t < num_tensors; ++t) {
-    num_nonzero[t] = nonzero[t];
-    num_clipped[t] = clipped[t];
+    counts[t] += nonzero[t];
+    counts[num_tensors + t] += clipped[t];
   }
   if (!is_trits) static_cast<int64_t*>(payload)[offsets[num_tensors]] = 1;
 }
@@ -409,8 +436,8 @@ extern "C" void ternary_sum_trits(const uint8_t* parts, int64_t groups,
   const int64_t unit = kTernaryGroup /
                        std::gcd<int64_t>(kTernaryGroup, codec.digits()) *
                        codec.digits();
-  const TernaryTensor all = {nullptr, groups * kTernaryGroup, kTernaryFloat32,
-                             0};
+  TernaryTensor all = {};
+  all.size = groups * kTernaryGroup;
   const std::vector<Chunk> chunks = Split(&all, 1, unit);
   const int64_t cost = unit * (1 + num_workers);
   ForEach(*pool, static_cast<int64_t>(chunks.size()), cost, [&](int64_t c) {
@@ -451,12 +478,13 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
     const Chunk& chunk = chunks[c];
     const int64_t offset = offsets[chunk.tensor];
     const TernaryTensor& tensor = tensors[chunk.tensor];
+    const int64_t position = chunk.first - tensor.before;
     const double* const tensor_scalers = scalers + bucket_offsets[chunk.tensor];
     if (layout == kTernaryGathered && num_workers <= kMaxByteParts &&
         tensor.dtype == kTernaryFloat32) {
       uint8_t sums[kDecodeChunk];
       AddTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
-               offset + chunk.first / kTernaryGroup,
+               offset + position / kTernaryGroup,
                ternary_num_groups(chunk.count), 0, num_workers, sums);
       float* out = static_cast<float*>(tensor.data);
       ForEachBucket(
@@ -476,7 +504,7 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
       int32_t totals[kDecodeChunk];
       const int64_t groups = ternary_num_groups(chunk.count);
       SumTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
-               offset + chunk.first / kTernaryGroup, groups, num_workers,
+               offset + position / kTernaryGroup, groups, num_workers,
                totals);
       for (int64_t i = 0; i < groups * kTernaryGroup; ++i) {
         buffer[i] = static_cast<float>(totals[i] - num_workers);
@@ -484,8 +512,8 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
     } else {
       // The first word may hold digits of the tensor before.
       const int64_t first = layout == kTernarySum
-                                ? offset * digits + chunk.first
-                                : offset * kTernaryGroup + chunk.first;
+                                ? offset * digits + position
+                                : offset * kTernaryGroup + position;
       codec.Unpack(words + first / digits, first % digits + chunk.count,
                    buffer);
       sums = buffer + first % digits;

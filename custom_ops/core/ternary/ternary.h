@@ -47,6 +47,11 @@ typedef struct {
   int64_t size;  // elements
   TernaryDtype dtype;
   uint32_t id;  // position in the variable list; 24 bits
+  // Elements at the front and at the back that encode and decode leave out:
+  // what is encoded of an element does not change. `before` is a multiple of
+  // kTernaryGroup. 0 and 0: the whole tensor.
+  int64_t before;
+  int64_t after;
 } TernaryTensor;
 
 // Runs body(context, begin, end) over [0, items) in any split and order, and
@@ -70,11 +75,17 @@ int64_t ternary_num_words(int64_t size, int64_t num_workers);
 // Groups of trits of one tensor of `size` elements.
 int64_t ternary_num_groups(int64_t size);
 
+// Cuts a list of whole tensors: leaves of each what lies in part `part` of
+// num_parts, which differ by at most one group of trits. The parts of one
+// exchange may be encoded, sent and decoded one by one.
+void ternary_cut(TernaryTensor* tensors, int num_tensors, int64_t part,
+                 int64_t num_parts);
+
 // Scalers of one tensor: one if bucket_size is 0, else one per bucket_size
 // elements (the last bucket may be shorter).
 int64_t ternary_num_buckets(int64_t size, int64_t bucket_size);
 
-// Scalers of all tensors in turn: min(max|g|, clip_factor * sigma) per bucket,
+// Scalers of all tensors, whole ones, in turn: min(max|g|, clip_factor * sigma) per bucket,
 // sigma being the standard deviation of the whole tensor about its mean.
 // clip_factor <= 0: max|g|. No clipping either for tensors below 32 elements
 // or with sigma < max|g| / 2^20. A bucket with a non-finite element has the
@@ -97,14 +108,13 @@ typedef struct {
 
 // Clips at clip_levels (this worker's own scalers, or the shared ones),
 // ternarizes by scalers (shared), and writes the payload: all words and the
-// guard, or all groups of trits. num_nonzero and num_clipped [num_tensors]
-// count elements. Buckets whose scaler is infinite or below 2^-100 are all
-// zero.
+// guard, or all groups of trits. Adds to counts [2, num_tensors] the elements
+// that are not sent as zeros, and those above their clip level. Buckets whose
+// scaler is infinite or below 2^-100 are all zero.
 void ternary_encode(const TernaryTensor* tensors, int num_tensors,
                     const TernaryEncodeOptions* options,
                     const double* clip_levels, const double* scalers,
-                    void* payload, int64_t* num_nonzero, int64_t* num_clipped,
-                    const TernaryPool* pool);
+                    void* payload, int64_t* counts, const TernaryPool* pool);
 
 // The words of the sum of num_workers times `groups` groups of trits, which lie
 // one worker's after the other's: ternary_num_words(160 * groups) words.

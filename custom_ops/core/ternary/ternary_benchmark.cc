@@ -175,10 +175,10 @@ class Benchmark {
   void Encode(int64_t num_workers, TernaryFormat format, void* payload,
               const TernaryPool* pool) {
     const TernaryEncodeOptions options = {0, num_workers, 1, 2, 0, format};
-    int64_t nonzero, clipped;
+    int64_t counts[2] = {};
     ternary_scalers(&input_, 1, 2.5, 0, &scaler_, pool);
-    ternary_encode(&input_, 1, &options, &scaler_, &scaler_, payload, &nonzero,
-                   &clipped, pool);
+    ternary_encode(&input_, 1, &options, &scaler_, &scaler_, payload, counts,
+                   pool);
   }
 
   void Decode(int64_t num_workers, TernaryLayout layout, const void* payload,
@@ -191,8 +191,8 @@ class Benchmark {
   std::vector<float> gradient_;
   std::vector<float> decoded_;
   std::vector<float> sums_;
-  TernaryTensor input_ = {gradient_.data(), size_, kTernaryFloat32, 0};
-  TernaryTensor output_ = {decoded_.data(), size_, kTernaryFloat32, 0};
+  TernaryTensor input_ = {gradient_.data(), size_, kTernaryFloat32, 0, 0, 0};
+  TernaryTensor output_ = {decoded_.data(), size_, kTernaryFloat32, 0, 0, 0};
   int num_threads_[2] = {1, 2};
   TernaryPool pools_[2] = {{RunOnThreads, &num_threads_[0]},
                            {RunOnThreads, &num_threads_[1]}};

@@ -92,14 +92,13 @@ extern "C" cudaError_t ternary_cuda_encode(
     const TernaryTensor* tensors, int num_tensors,
     const TernaryEncodeOptions* options, TernaryDtype scaler_dtype,
     const void* clip_levels, const void* scalers, void* payload,
-    int64_t* num_nonzero, int64_t* num_clipped, void* workspace,
-    cudaStream_t stream) {
+    int64_t* counts, void* workspace, cudaStream_t stream) {
   if (!IsScalerDtype(scaler_dtype) || !IsNumWorkers(options->num_workers)) {
     return cudaErrorInvalidValue;
   }
   StreamDevice device(stream);
   Encode(tensors, num_tensors, *options, scaler_dtype, clip_levels, scalers,
-         payload, num_nonzero, num_clipped, workspace, &device);
+         payload, counts, workspace, &device);
   return device.status();
 }
 

@@ -73,8 +73,8 @@ int main(int argc, char** argv) {
   int64_t* guard = Allocate<int64_t>(1);
   CHECK_CUDA(
       cudaMemcpy(gradient, host.data(), 4 * size, cudaMemcpyHostToDevice));
-  const TernaryTensor tensor = {gradient, size, kTernaryFloat32, 0};
-  const TernaryTensor output = {decoded, size, kTernaryFloat32, 0};
+  const TernaryTensor tensor = {gradient, size, kTernaryFloat32, 0, 0, 0};
+  const TernaryTensor output = {decoded, size, kTernaryFloat32, 0, 0, 0};
   char* workspace =
       Allocate<char>(std::max(ternary_cuda_scalers_workspace(&tensor, 1, 0),
                               ternary_cuda_codec_workspace(1)));
@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
                                             2, 0,           kTernaryWords};
       CHECK_CUDA(ternary_cuda_encode(&tensor, 1, &options, kTernaryFloat32,
                                      scaler, scaler, payload, counts,
-                                     counts + 1, workspace, stream));
+                                     workspace, stream));
     };
     // The payload of one worker, so its guard word is 1 and the values NaN if
     // there should be more: the time is the same.

@@ -77,9 +77,9 @@ class HostTwin : public Twin {
   void Encode(const TernaryTensor* tensors, int num_tensors,
               const TernaryEncodeOptions& options, TernaryDtype scaler_dtype,
               const void* clip_levels, const void* scalers, void* payload,
-              int64_t* num_nonzero, int64_t* num_clipped) override {
+              int64_t* counts) override {
     cuda::Encode(tensors, num_tensors, options, scaler_dtype, clip_levels,
-                 scalers, payload, num_nonzero, num_clipped,
+                 scalers, payload, counts,
                  Allocate(num_tensors * sizeof(Record)), &device_);
   }
   void SumTrits(const uint8_t* parts, int64_t groups, int64_t num_workers,

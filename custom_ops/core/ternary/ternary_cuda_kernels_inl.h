@@ -53,6 +53,8 @@ TERNARY_HOST_DEVICE void AddOfWarp(int32_t* target, int32_t value) {
 struct Record {
   void* data;
   int64_t size;
+  int64_t begin;  // elements [begin, end) are worked on
+  int64_t end;
   int64_t first_tile;
   int64_t first_unit;  // word, group or block of statistics; see the kernel
   int64_t first_bucket;
@@ -157,7 +159,7 @@ TERNARY_HOST_DEVICE_COLD Bucket FindBucket(int64_t element, int64_t bucket_size,
 struct StoreTableKernel {
   static constexpr int kThreads = 64;
   // Arguments of a kernel have 4 KiB.
-  static constexpr int kMaxRecords = 64;
+  static constexpr int kMaxRecords = 60;
   struct Shared {};
 
   Record records[kMaxRecords];
@@ -475,8 +477,9 @@ struct EncodeKernel {
     }
     if (shared->tile.tensor < 0) return;
     const Record& record = shared->tile.record;
-    const int64_t first = shared->tile.index * tile_size;
-    const int count = static_cast<int>(Smaller(tile_size, record.size - first));
+    const int64_t position = shared->tile.index * tile_size;
+    const int64_t first = record.begin + position;
+    const int count = static_cast<int>(Smaller(tile_size, record.end - first));
     if (phase == 1) {
       Planes planes = {};
       if (thread * kElements < count) {
@@ -499,10 +502,10 @@ struct EncodeKernel {
       AtomicAdd(&num_clipped[shared->tile.tensor], shared->clipped);
     }
     if (options.format == kTernaryTrits) {
-      WriteTrits(record.first_unit + first / kTernaryGroup, count, thread,
+      WriteTrits(record.first_unit + position / kTernaryGroup, count, thread,
                  *shared);
     } else {
-      WriteWords(record.first_unit + Quotient(first, code.digits), count,
+      WriteWords(record.first_unit + Quotient(position, code.digits), count,
                  thread, *shared);
     }
   }
@@ -821,7 +824,7 @@ struct DecodeWordsKernel {
     }
     if (shared->tile.tensor < 0) return;
     const Record& record = shared->tile.record;
-    const int64_t digits = record.skip + record.size;  // of the whole tensor
+    const int64_t digits = record.skip + record.end - record.begin;
     const int64_t first = shared->tile.index * kWords * code.digits;
     // Odd, so that threads writing their words' digits meet no bank twice.
     const int stride = code.digits | 1;
@@ -840,8 +843,8 @@ struct DecodeWordsKernel {
       Writer<decltype(element)> writer(record, bucket_size, code.num_workers,
                                        scalers, shared->is_valid);
       for (int i = thread; i < count; i += kThreads) {
-        const int64_t index = first + i - record.skip;
-        if (index < 0) continue;
+        const int64_t index = record.begin + first + i - record.skip;
+        if (index < record.begin) continue;
         const int word = static_cast<int>(
             code.element_divider.Divide(static_cast<uint32_t>(i)));
         const int32_t sum = shared->sums[i + word * (stride - code.digits)];
@@ -883,14 +886,16 @@ struct DecodeTritsKernel {
     }
     if (shared->tile.tensor < 0) return;
     const Record& record = shared->tile.record;
-    const int64_t first =
+    const int64_t position =
         shared->tile.index * kTile + thread / kQuads * kTernaryGroup;
-    if (first >= record.size) return;
+    const int64_t first = record.begin + position;
+    if (first >= record.end) return;
     const int quad = thread % kQuads;
     int32_t sums[4 * kTritParts];
     SumFourBytes(
         parts +
-            (record.first_unit + first / kTernaryGroup) * kTernaryGroupBytes +
+            (record.first_unit + position / kTernaryGroup) *
+                kTernaryGroupBytes +
             4 * quad,
         groups * kTernaryGroupBytes, num_workers, sums);
     const int32_t offset = static_cast<int32_t>(num_workers);
@@ -901,7 +906,7 @@ struct DecodeTritsKernel {
       for (int i = 0; i < 4 * kTritParts; ++i) {
         const int64_t index =
             first + i / 4 * kTernaryGroupBytes + 4 * quad + i % 4;
-        if (index < record.size) writer.Write(index, sums[i] - offset);
+        if (index < record.end) writer.Write(index, sums[i] - offset);
       }
     });
   }

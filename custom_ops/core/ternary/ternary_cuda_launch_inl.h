@@ -21,6 +21,12 @@ constexpr int64_t kMaxWorkers = int64_t{1} << 24;
 
 inline int64_t DivideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Elements that are not left out.
+inline int64_t Count(const TernaryTensor& tensor) {
+  return tensor.size - tensor.before - tensor.after;
+}
+inline int64_t Count(const Record& record) { return record.end - record.begin; }
+
 // ceil(2^bits * (2^log2 - divisor) / divisor) and shifts, as in the paper.
 template <typename Divider, typename Word>
 Divider MakeDivider(Word divisor) {
@@ -95,6 +101,8 @@ Table StoreTable(const TernaryTensor* tensors, int num_tensors,
     Record& record = kernel.records[kernel.count++];
     record = {tensor.data,
               tensor.size,
+              tensor.before,
+              tensor.size - tensor.after,
               table.num_tiles,
               unit,
               bucket,
@@ -173,8 +181,7 @@ template <typename Device>
 void Encode(const TernaryTensor* tensors, int num_tensors,
             const TernaryEncodeOptions& options, TernaryDtype scaler_dtype,
             const void* clip_levels, const void* scalers, void* payload,
-            int64_t* num_nonzero, int64_t* num_clipped, void* workspace,
-            Device* device) {
+            int64_t* counts, void* workspace, Device* device) {
   const bool is_trits = options.format == kTernaryTrits;
   EncodeKernel kernel = {};
   kernel.options = options;
@@ -186,19 +193,18 @@ void Encode(const TernaryTensor* tensors, int num_tensors,
   kernel.table = StoreTable(
       tensors, num_tensors, options.bucket_size,
       [=](const TernaryTensor& tensor) {
-        return DivideUp(tensor.size, digits);
+        return DivideUp(Count(tensor), digits);
       },
-      [&](Record* record) { return DivideUp(record->size, kernel.tile_size); },
+      [&](Record* record) {
+        return DivideUp(Count(*record), kernel.tile_size);
+      },
       static_cast<Record*>(workspace), device, &num_units);
   kernel.clip_levels = {clip_levels, scaler_dtype};
   kernel.scalers = {scalers, scaler_dtype};
   kernel.payload = payload;
   kernel.guard_word = is_trits ? -1 : num_units;
-  kernel.num_nonzero = num_nonzero;
-  kernel.num_clipped = num_clipped;
-  const int64_t bytes = num_tensors * static_cast<int64_t>(sizeof(int64_t));
-  device->Zero(num_nonzero, bytes);
-  device->Zero(num_clipped, bytes);
+  kernel.num_nonzero = counts;
+  kernel.num_clipped = counts + num_tensors;
   // The first block also writes the guard, if there is nothing else to do.
   device->Launch(kernel, std::max<int64_t>(kernel.table.num_tiles, 1));
 }
@@ -229,10 +235,10 @@ void Decode(const void* payload, TernaryLayout layout,
     const Table table = StoreTable(
         tensors, num_tensors, bucket_size,
         [](const TernaryTensor& tensor) {
-          return ternary_num_groups(tensor.size);
+          return ternary_num_groups(Count(tensor));
         },
         [](Record* record) {
-          return DivideUp(record->size, DecodeTritsKernel::kTile);
+          return DivideUp(Count(*record), DecodeTritsKernel::kTile);
         },
         records, device, &num_units);
     device->Launch(
@@ -247,8 +253,8 @@ void Decode(const void* payload, TernaryLayout layout,
   const Table table = StoreTable(
       tensors, num_tensors, bucket_size,
       [&](const TernaryTensor& tensor) {
-        return is_sum ? DivideUp(tensor.size, code.digits)
-                      : ternary_num_groups(tensor.size);
+        return is_sum ? DivideUp(Count(tensor), code.digits)
+                      : ternary_num_groups(Count(tensor));
       },
       [&](Record* record) {
         if (!is_sum) {  // groups are not aligned to words
@@ -256,8 +262,8 @@ void Decode(const void* payload, TernaryLayout layout,
           record->first_unit = first / code.digits;
           record->skip = static_cast<int16_t>(first % code.digits);
         }
-        if (record->size == 0) return int64_t{0};
-        return DivideUp(record->skip + record->size,
+        if (Count(*record) == 0) return int64_t{0};
+        return DivideUp(record->skip + Count(*record),
                         int64_t{DecodeWordsKernel::kWords} * code.digits);
       },
       records, device, &num_units);

@@ -67,11 +67,11 @@ class CudaTwin : public Twin {
   void Encode(const TernaryTensor* tensors, int num_tensors,
               const TernaryEncodeOptions& options, TernaryDtype scaler_dtype,
               const void* clip_levels, const void* scalers, void* payload,
-              int64_t* num_nonzero, int64_t* num_clipped) override {
+              int64_t* counts) override {
     void* workspace = Allocate(ternary_cuda_codec_workspace(num_tensors));
     CHECK_CUDA(ternary_cuda_encode(tensors, num_tensors, &options, scaler_dtype,
-                                   clip_levels, scalers, payload, num_nonzero,
-                                   num_clipped, workspace, stream_));
+                                   clip_levels, scalers, payload, counts,
+                                   workspace, stream_));
   }
   void SumTrits(const uint8_t* parts, int64_t groups, int64_t num_workers,
                 int64_t* words) override {

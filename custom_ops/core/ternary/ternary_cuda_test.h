@@ -34,8 +34,7 @@ class Twin {
   virtual void Encode(const TernaryTensor* tensors, int num_tensors,
                       const TernaryEncodeOptions& options,
                       TernaryDtype scaler_dtype, const void* clip_levels,
-                      const void* scalers, void* payload, int64_t* num_nonzero,
-                      int64_t* num_clipped) = 0;
+                      const void* scalers, void* payload, int64_t* counts) = 0;
   virtual void SumTrits(const uint8_t* parts, int64_t groups,
                         int64_t num_workers, int64_t* words) = 0;
   virtual void Decode(const void* payload, TernaryLayout layout,
@@ -67,10 +66,10 @@ struct TensorList {
            Twin* twin) {
     const size_t element = SizeOf(dtype);
     bytes.emplace_back(element * (size + 1));  // never empty
-    host.push_back({bytes.back().data(), size, dtype, id});
+    host.push_back({bytes.back().data(), size, dtype, id, 0, 0});
     char* memory =
         static_cast<char*>(twin->Allocate(element * (size + offset + 1)));
-    device.push_back({memory + element * offset, size, dtype, id});
+    device.push_back({memory + element * offset, size, dtype, id, 0, 0});
   }
 
   void Upload(Twin* twin) const {
@@ -179,22 +178,17 @@ std::vector<T> CheckEncode(const TensorList& list,
                            const ScalerList& scalers, int64_t length,
                            Twin* twin) {
   std::vector<T> payload(length);
-  std::vector<int64_t> nonzero(list.size());
-  std::vector<int64_t> clipped(list.size());
+  std::vector<int64_t> counts(2 * list.size(), 5);
+  int64_t* counts_found = UploadVector(counts, twin);
   ternary_encode(list.host.data(), list.size(), &options,
                  clip_levels.host.data(), scalers.host.data(), payload.data(),
-                 nonzero.data(), clipped.data(), &kSerialPool);
+                 counts.data(), &kSerialPool);
   T* payload_found = UploadVector(std::vector<T>(length, T{77}), twin);
-  int64_t* nonzero_found =
-      UploadVector(std::vector<int64_t>(list.size()), twin);
-  int64_t* clipped_found =
-      UploadVector(std::vector<int64_t>(list.size()), twin);
   twin->Encode(list.device.data(), list.size(), options, scalers.dtype,
-               clip_levels.device, scalers.device, payload_found, nonzero_found,
-               clipped_found);
+               clip_levels.device, scalers.device, payload_found,
+               counts_found);
   CheckVector(payload, payload_found, twin);
-  CheckVector(nonzero, nonzero_found, twin);
-  CheckVector(clipped, clipped_found, twin);
+  CheckVector(counts, counts_found, twin);
   return payload;
 }
 
@@ -242,10 +236,9 @@ inline void TestRandomList(uint32_t seed, Twin* twin) {
     Fill(list.host.back(), &random);
     decoded.Add(size, dtype, id, offset, twin);
     buckets += ternary_num_buckets(size, bucket_size);
-    words += ternary_num_words(size, num_workers);
-    groups += ternary_num_groups(size);
   }
   list.Upload(twin);
+  decoded.Upload(twin);
   const TernaryDtype scaler_dtype =
       has_double && random() % 4 != 0 ? kTernaryFloat64 : kTernaryFloat32;
 
@@ -265,6 +258,19 @@ inline void TestRandomList(uint32_t seed, Twin* twin) {
     if (random() % 50 == 0) scaler = INFINITY;
   }
   const ScalerList scalers(own, scaler_dtype, twin);
+
+  // The whole list, or a part of it.
+  const int64_t num_parts = 1 + random() % 2 * (random() % 5);
+  const int64_t part = random() % num_parts;
+  for (auto* tensors :
+       {&list.host, &list.device, &decoded.host, &decoded.device}) {
+    ternary_cut(tensors->data(), num_tensors, part, num_parts);
+  }
+  for (const TernaryTensor& tensor : list.host) {
+    const int64_t count = tensor.size - tensor.before - tensor.after;
+    words += ternary_num_words(count, num_workers);
+    groups += ternary_num_groups(count);
+  }
 
   // Three workers' payloads stand for all.
   TernaryEncodeOptions options = {};

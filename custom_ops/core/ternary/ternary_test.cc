@@ -92,13 +92,12 @@ void TestHalf() {
 struct Result {
   std::vector<double> scalers;
   std::vector<int64_t> payload;
-  std::vector<int64_t> nonzero;
-  std::vector<int64_t> clipped;
+  std::vector<int64_t> counts;
   std::vector<std::vector<float>> decoded;
 
   bool operator==(const Result& other) const {
     if (scalers != other.scalers || payload != other.payload ||
-        nonzero != other.nonzero || clipped != other.clipped) {
+        counts != other.counts) {
       return false;
     }
     for (size_t t = 0; t < decoded.size(); ++t) {
@@ -122,7 +121,7 @@ Result RoundTrip(std::vector<std::vector<float>> gradients, int64_t bucket_size,
   for (std::vector<float>& gradient : gradients) {
     const int64_t size = static_cast<int64_t>(gradient.size());
     tensors.push_back({gradient.data(), size, kTernaryFloat32,
-                       static_cast<uint32_t>(tensors.size())});
+                       static_cast<uint32_t>(tensors.size()), 0, 0});
     num_buckets += ternary_num_buckets(size, bucket_size);
     num_words += ternary_num_words(size, num_workers);
   }
@@ -130,15 +129,14 @@ Result RoundTrip(std::vector<std::vector<float>> gradients, int64_t bucket_size,
   Result result;
   result.scalers.resize(num_buckets);
   result.payload.resize(num_words);
-  result.nonzero.resize(count);
-  result.clipped.resize(count);
+  result.counts.resize(2 * count);
   ternary_scalers(tensors.data(), count, clip_factor, bucket_size,
                   result.scalers.data(), &pool);
   const TernaryEncodeOptions options = {bucket_size, num_workers,  17, step,
                                         3,           kTernaryWords};
   ternary_encode(tensors.data(), count, &options, result.scalers.data(),
                  result.scalers.data(), result.payload.data(),
-                 result.nonzero.data(), result.clipped.data(), &pool);
+                 result.counts.data(), &pool);
   // As if all workers had sent the same.
   std::vector<int64_t> total = result.payload;
   for (int64_t& word : total) {
@@ -156,7 +154,7 @@ Result RoundTrip(std::vector<std::vector<float>> gradients, int64_t bucket_size,
     const int64_t nonzero =
         std::count_if(result.decoded[t].begin(), result.decoded[t].end(),
                       [](float value) { return value != 0.0f; });
-    CHECK(nonzero == result.nonzero[t]);
+    CHECK(nonzero == result.counts[t]);
     for (size_t i = 0; i < gradients[t].size(); ++i) {
       CHECK(result.decoded[t][i] * gradients[t][i] >= 0.0f);
     }
@@ -213,7 +211,7 @@ void TestNotFinite() {
       for (int64_t position : {0, 15, 16, 63, 64, 4095, 4096, 8999}) {
         std::vector<float> gradient(9000, 1.0f);
         gradient[position] = bad;
-        TernaryTensor tensor = {gradient.data(), 9000, kTernaryFloat32, 0};
+        TernaryTensor tensor = {gradient.data(), 9000, kTernaryFloat32, 0, 0, 0};
         double scalers[9];
         ternary_scalers(&tensor, 1, 2.5, 1000, scalers, &kSerial);
         for (int b = 0; b < 9; ++b) {
@@ -243,7 +241,7 @@ void CheckDecodes(const void* payload, TernaryLayout layout,
                   int64_t num_workers, const std::vector<double>& scalers) {
   const int64_t size = static_cast<int64_t>(sum.size());
   std::vector<float> decoded(size);
-  const TernaryTensor output = {decoded.data(), size, kTernaryFloat32, 0};
+  const TernaryTensor output = {decoded.data(), size, kTernaryFloat32, 0, 0, 0};
   CHECK(ternary_decode(payload, layout, &output, 1, bucket_size, num_workers,
                        scalers.data(), &kThreads) == num_workers);
   for (int64_t i = 0; i < size; ++i) {
@@ -268,7 +266,7 @@ void TestFuzz() {
     const int64_t num_words = ternary_num_words(size, num_workers);
     const int64_t groups = ternary_num_groups(size);
     std::vector<float> gradient(size);
-    TernaryTensor tensor = {gradient.data(), size, kTernaryFloat32, 5};
+    TernaryTensor tensor = {gradient.data(), size, kTernaryFloat32, 5, 0, 0};
     std::vector<double> scalers(ternary_num_buckets(size, bucket_size), 2.0);
     for (double& scaler : scalers) scaler += random() % 100;
 
@@ -281,20 +279,22 @@ void TestFuzz() {
       TernaryEncodeOptions options = {
           bucket_size,  num_workers, random(), 3, static_cast<uint32_t>(worker),
           kTernaryWords};
-      int64_t nonzero[2], clipped[2];
+      int64_t counts[2] = {};
+      int64_t counts_of_trits[2] = {};
       ternary_encode(&tensor, 1, &options, scalers.data(), scalers.data(),
-                     words.data(), &nonzero[0], &clipped[0], &kThreads);
+                     words.data(), counts, &kThreads);
       const std::vector<int> levels = Levels(words, size, num_workers);
       for (int64_t i = 0; i <= num_words; ++i) total[i] += words[i];
       for (int64_t i = 0; i < size; ++i) sum[i] += levels[i];
-      CHECK(nonzero[0] == size - std::count(levels.begin(), levels.end(), 0));
+      CHECK(counts[0] == size - std::count(levels.begin(), levels.end(), 0));
 
       options.format = kTernaryTrits;
       const size_t part = parts.size();
       parts.resize(part + kTernaryGroupBytes * groups);
       ternary_encode(&tensor, 1, &options, scalers.data(), scalers.data(),
-                     parts.data() + part, &nonzero[1], &clipped[1], &kThreads);
-      CHECK(nonzero[0] == nonzero[1] && clipped[0] == clipped[1]);
+                     parts.data() + part, counts_of_trits, &kThreads);
+      CHECK(counts[0] == counts_of_trits[0]);
+      CHECK(counts[1] == counts_of_trits[1]);
       for (int64_t i = 0; i < size; ++i) {
         int rest = parts[part + i / kTernaryGroup * kTernaryGroupBytes +
                          i % kTernaryGroupBytes];
@@ -317,10 +317,120 @@ void TestFuzz() {
   }
 }
 
+// Parts say together what the whole says, by every layout.
+void TestCut() {
+  std::mt19937 random(29);
+  for (int round = 0; round < 100; ++round) {
+    std::vector<std::vector<float>> gradients = RandomGradients(&random);
+    const int64_t bucket_size = random() % 3 == 0 ? 1 + random() % 700 : 0;
+    const int64_t num_workers = 1 + random() % 5;
+    const int64_t num_parts = 1 + random() % 6;
+    std::vector<TernaryTensor> whole;
+    std::vector<std::vector<float>> decoded;
+    std::vector<TernaryTensor> output;
+    int64_t groups = 0;
+    int64_t num_buckets = 0;
+    for (std::vector<float>& gradient : gradients) {
+      const int64_t size = static_cast<int64_t>(gradient.size());
+      decoded.emplace_back(size, NAN);
+      const uint32_t id = static_cast<uint32_t>(whole.size());
+      whole.push_back({gradient.data(), size, kTernaryFloat32, id, 0, 0});
+      output.push_back({decoded[id].data(), size, kTernaryFloat32, id, 0, 0});
+      groups += ternary_num_groups(size);
+      num_buckets += ternary_num_buckets(size, bucket_size);
+    }
+    const int count = static_cast<int>(whole.size());
+    std::vector<double> scalers(num_buckets);
+    ternary_scalers(whole.data(), count, 2.5, bucket_size, scalers.data(),
+                    &kThreads);
+    TernaryEncodeOptions options = {bucket_size, num_workers, 1, 2, 3,
+                                    kTernaryTrits};
+    const auto encode = [&](const std::vector<TernaryTensor>& tensors,
+                            void* payload, std::vector<int64_t>* counts) {
+      counts->resize(2 * count);
+      ternary_encode(tensors.data(), count, &options, scalers.data(),
+                     scalers.data(), payload, counts->data(), &kThreads);
+    };
+    std::vector<uint8_t> trits(groups * kTernaryGroupBytes);
+    std::vector<int64_t> counts;
+    encode(whole, trits.data(), &counts);
+    std::vector<std::vector<float>> expected = decoded;
+    std::vector<TernaryTensor> expected_output = output;
+    std::vector<uint8_t> copies;
+    for (int t = 0; t < count; ++t) expected_output[t].data = expected[t].data();
+    for (int64_t worker = 0; worker < num_workers; ++worker) {
+      copies.insert(copies.end(), trits.begin(), trits.end());
+    }
+    ternary_decode(copies.data(), kTernaryGathered, expected_output.data(),
+                   count, bucket_size, num_workers, scalers.data(), &kThreads);
+
+    std::vector<int64_t> counts_of_trits;
+    std::vector<int64_t> counts_of_words;
+    const uint8_t* next = trits.data();
+    for (int64_t part = 0; part < num_parts; ++part) {
+      std::vector<TernaryTensor> cut = whole;
+      std::vector<TernaryTensor> cut_output = output;
+      ternary_cut(cut.data(), count, part, num_parts);
+      ternary_cut(cut_output.data(), count, part, num_parts);
+      int64_t groups_of_part = 0;
+      int64_t words_of_part = 1;
+      for (const TernaryTensor& tensor : cut) {
+        const int64_t size = tensor.size - tensor.before - tensor.after;
+        CHECK(size == 0 || tensor.before % kTernaryGroup == 0);
+        groups_of_part += ternary_num_groups(size);
+        words_of_part += ternary_num_words(size, num_workers);
+      }
+      std::vector<uint8_t> trits_of_part(groups_of_part * kTernaryGroupBytes);
+      options.format = kTernaryTrits;
+      encode(cut, trits_of_part.data(), &counts_of_trits);
+      CHECK(std::equal(trits_of_part.begin(), trits_of_part.end(), next));
+      next += trits_of_part.size();
+      const auto decode = [&](const void* payload, TernaryLayout layout) {
+        CHECK(ternary_decode(payload, layout, cut_output.data(), count,
+                             bucket_size, num_workers, scalers.data(),
+                             &kThreads) == num_workers);
+      };
+      std::vector<int64_t> words(words_of_part);
+      options.format = kTernaryWords;
+      encode(cut, words.data(), &counts_of_words);
+      const int layout = random() % 3;
+      if (layout == kTernarySum) {
+        for (int64_t& word : words) {
+          word = static_cast<int64_t>(static_cast<uint64_t>(word) *
+                                      static_cast<uint64_t>(num_workers));
+        }
+        decode(words.data(), kTernarySum);
+        continue;
+      }
+      std::vector<uint8_t> parts;
+      for (int64_t worker = 0; worker < num_workers; ++worker) {
+        parts.insert(parts.end(), trits_of_part.begin(), trits_of_part.end());
+      }
+      if (layout == kTernaryGathered) {
+        decode(parts.data(), kTernaryGathered);
+        continue;
+      }
+      std::vector<int64_t> sums(
+          ternary_num_words(kTernaryGroup * groups_of_part, num_workers));
+      ternary_sum_trits(parts.data(), groups_of_part, num_workers, sums.data(),
+                        &kThreads);
+      decode(sums.data(), kTernarySumOfTrits);
+    }
+    CHECK(next == trits.data() + trits.size());
+    CHECK(counts == counts_of_trits);
+    CHECK(counts == counts_of_words);
+    for (int t = 0; t < count; ++t) {
+      CHECK(decoded[t].empty() ||
+            std::memcmp(decoded[t].data(), expected[t].data(),
+                        4 * decoded[t].size()) == 0);
+    }
+  }
+}
+
 void TestGuard() {
   int64_t payload[] = {0, 7};
   float value = 42.0f;
-  const TernaryTensor tensor = {&value, 1, kTernaryFloat32, 0};
+  const TernaryTensor tensor = {&value, 1, kTernaryFloat32, 0, 0, 0};
   const double scaler = 1.0;
   CHECK(ternary_decode(payload, kTernarySum, &tensor, 1, 0, 2, &scaler,
                        &kSerial) == 7);
@@ -338,6 +448,7 @@ int main() {
   ternary::TestNotFinite();
   ternary::TestKernels();
   ternary::TestFuzz();
+  ternary::TestCut();
   ternary::TestGuard();
   std::printf("ternary_test: all passed with scalar");
   for (const ternary::Kernels* kernels : ternary::OtherKernels()) {
