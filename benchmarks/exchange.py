@@ -16,8 +16,10 @@ tf.function from gradients to averages; tables give medians over rounds on the
 slowest worker and their ratio to Horovod's fused fp32 and fp16 exchanges in
 the same run. Averages are checked against NumPy before. Bytes are those that
 the worker's network device counts, and the same less what Horovod sends while
-idle for as long. With --torch_python, torch.distributed's Gloo is timed in the
-same namespaces, after the others.
+idle for as long; they are counted in a run of their own with Horovod's cycle at
+50 ms, so that it sends little while idle: it sends less while it transfers, so
+that the exact share to subtract is not known. With --torch_python,
+torch.distributed's Gloo is timed in the same namespaces, after the others.
 
 Also, for one cell at a time: `horovodrun -np 2 --gloo python
 benchmarks/exchange.py --payloads=lenet`.
@@ -69,6 +71,9 @@ _COUNT_STEPS = flags.DEFINE_integer(
     "Steps over which bytes are counted; fewer, but at least 3, where they "
     "take longer than --seconds.",
     lower_bound=3,
+)
+_COUNTS = flags.DEFINE_boolean(
+    "counts", False, "Under a launcher: counts bytes, into --output/bytes.json."
 )
 _THREADS = flags.DEFINE_integer(
     "threads",
@@ -171,10 +176,13 @@ def _work():
             seconds=_SECONDS.value,
             max_rounds=_MAX_ROUNDS.value,
             warmup=_WARMUP.value,
-            count_steps=_COUNT_STEPS.value,
+            count_steps=_COUNT_STEPS.value if _COUNTS.value else 0,
         )
     )
     if result is None:
+        return
+    if _COUNTS.value:
+        pathlib.Path(_OUTPUT.value, "bytes.json").write_text(json.dumps(result))
         return
     print(_table(result), flush=True)
     if _OUTPUT.value is not None:
@@ -229,6 +237,16 @@ def _measure(link, num_workers, payload, log) -> dict:
         group.run_horovod(command, environment, log, _TIMEOUT.value)
         name = _name(link, num_workers, payload)
         result = json.loads((scratch / f"{name}.json").read_text())
+        if link != "loopback":
+            group.run_horovod(
+                [*command, "--counts"],
+                environment | {"HOROVOD_CYCLE_TIME": "50"},
+                log,
+                _TIMEOUT.value,
+            )
+            counts = json.loads((scratch / "bytes.json").read_text())
+            for method, count in counts.items():
+                result["methods"][method]["bytes"] = count
         if _TORCH.value is None:
             result["skipped"][_TORCH_NAME] = "--torch_python is not given"
             return result

@@ -40,8 +40,9 @@ class Cell:
         seconds: Timed rounds stop after about that long, but not before 3.
         max_rounds: Nor do they go on after that many.
         warmup: Rounds before that, besides the one that checks results.
-        count_steps: Steps over which bytes are counted; fewer, but at least 3,
-            where they would take longer than `seconds`.
+        count_steps: Not 0: counts bytes over that many steps, instead of
+            measuring times; fewer, but at least 3, where they would take longer
+            than `seconds` for all methods together.
     """
 
     link: str
@@ -77,20 +78,19 @@ def measure(cell: Cell) -> dict | None:
     ]
     link = _link(cell)
     methods, skipped, compressions = _methods(variables)
+    if cell.count_steps:
+        return _all_bytes(cell, methods, compressions, gradients, variables)
     for name, method in methods.items():
         _say(f"checking {name}")
         _check(name, method(gradients), shapes)
     times, num_rounds = _rounds(cell, methods, gradients)
-    counts = {}
-    for name, method in methods.items():
-        counts[name] = _count_bytes(cell, method, gradients, times[name])
     alone = {
         "kernels_ms": _kernels(gradients, shapes),
         "compute_ms": _compute(gradients, variables, compressions),
     }
     load.append(os.getloadavg()[0])
 
-    gathered = collectives.allgather_object((times, counts, alone))
+    gathered = collectives.allgather_object((times, alone))
     if tg.rank() != 0:
         return None
     results = {}
@@ -98,19 +98,9 @@ def measure(cell: Cell) -> dict | None:
         # The slowest worker decides.
         slowest = np.max([worker[0][name] for worker in gathered], axis=0)
         results[name] = summary(1e3 * slowest)
-        compression = compressions.get(name)
-        if compression is not None:
-            results[name]["bits_sent"] = compression.bits_sent(
-                sizes, [v.path for v in variables], tg.size()
-            )
-        if counts[name] is not None:
-            results[name]["bytes"] = _worst_count(
-                [worker[1][name] for worker in gathered],
-                results[name].get("bits_sent"),
-            )
     alone = {
         kind: {
-            name: max(worker[2][kind][name] for worker in gathered)
+            name: max(worker[1][kind][name] for worker in gathered)
             for name in milliseconds
         }
         for kind, milliseconds in alone.items()
@@ -307,20 +297,35 @@ def _fit(seconds, each, most):
 
 
 def _sent():
-    """Bytes that this worker's device has sent; None on loopback."""
-    device = os.environ.get("LINK_DEVICE")
-    if device is None:
-        return None
+    """Bytes that this worker's device has sent."""
+    device = os.environ["LINK_DEVICE"]
     file = pathlib.Path(f"/sys/class/net/{device}/statistics/tx_bytes")
     return int(file.read_text())
 
 
-def _count_bytes(cell, method, gradients, times):
-    """Bytes of many steps, and of idle time; None on loopback."""
-    if _sent() is None:
-        return None
+def _all_bytes(cell, methods, compressions, gradients, variables):
+    """Bytes of every method, on rank 0; None elsewhere."""
+    sizes = [math.prod(v.shape) for v in variables]
+    results = {}
+    for name, method in methods.items():
+        _say(f"counting {name}")
+        _time(method, gradients)
+        counts = collectives.allgather_object(
+            _count_bytes(cell, method, gradients, cell.seconds / len(methods))
+        )
+        bits_sent = None
+        if name in compressions:
+            bits_sent = compressions[name].bits_sent(
+                sizes, [v.path for v in variables], tg.size()
+            )
+        results[name] = _worst_count(counts, bits_sent)
+    return results if tg.rank() == 0 else None
+
+
+def _count_bytes(cell, method, gradients, seconds):
+    """Bytes of many steps, and of idle time."""
     steps = collectives.broadcast_object(
-        _fit(cell.seconds, statistics.median(times), cell.count_steps)
+        _fit(seconds, _time(method, gradients), cell.count_steps)
     )
     collectives.barrier()
     time.sleep(_SETTLE_S)
@@ -348,11 +353,8 @@ def _worst_count(counts, bits_sent):
     worst = max(counts, key=lambda count: count["net_per_step"])
     if bits_sent is None:
         return worst
-    # Horovod does not negotiate while it transfers, so that less than the idle
-    # traffic is to be subtracted: the step's own lies between these two.
-    low, high = worst["net_per_step"], worst["per_step"]
     expected = bits_sent / 8
-    error = max(low - expected, expected - high, 0.0)
+    error = abs(worst["net_per_step"] - expected)
     return worst | {
         "expected_per_step": expected,
         "within_3_percent_and_20_kb": error <= 0.03 * expected + 20e3,

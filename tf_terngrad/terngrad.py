@@ -372,7 +372,7 @@ class TernGrad(Compression):
 def _share(own, tensors, rows, plan, workers, name):
     """The maximum of scalers over workers, once all agree on the gradients.
 
-    A digest of their sizes, of the plan, and its negative travel with the scalers: where
+    A digest of sizes and plan, and its negative, travel with the scalers: where
     the two maxima do not cancel, digests differ, and every worker stops,
     instead of some waiting for ever.
     """

@@ -13,6 +13,7 @@
 #     external/ but no longer beside its own;
 #   - tensorflow/compiler/xla/client/xla_builder.h, which has moved; a header
 #     of one line forwards to where it is now.
+# And tools/gloo.patch lets two workers send to each other at the same time.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # shellcheck source=tools/_common.sh
@@ -22,6 +23,7 @@ exec 3>&1 1>&2
 
 python="${1:?the Python to build for, such as .venv/bin/python}"
 requirement="${root}/requirements/horovod.txt"
+patch="${root}/tools/gloo.patch"
 
 version="$(sed -n 's/^horovod==\([^ ]*\).*/\1/p' "${requirement}")"
 tensorflow="$("${python}" -c '
@@ -33,7 +35,7 @@ tensorflow="${tensorflow%% *}"
 python_tag="$("${python}" -c '
 import sys; print("cp%d%d" % sys.version_info[:2])')"
 libc="$(getconf GNU_LIBC_VERSION | tr ' ' '-')"
-recipe="$(cat "${BASH_SOURCE[0]}" "${requirement}" | sha256sum | cut -c1-8)"
+recipe="$(cat "${BASH_SOURCE[0]}" "${requirement}" "${patch}" | sha256sum | cut -c1-8)"
 key="${version}-tf${tensorflow}-${python_tag}-$(uname -m)-${libc}-${recipe}"
 
 cache="${TF_TERNGRAD_CACHE:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/tf_terngrad}"
@@ -52,7 +54,7 @@ mkdir -p "${cache}/horovod" 2>/dev/null || true
 work="$(mktemp -d "${cache}/horovod/.building.XXXXXX")"
 trap 'rm -rf "${work}"' EXIT
 moved="${work}/include/tensorflow/compiler/xla/client"
-mkdir -p "${moved}" "${work}/wheel"
+mkdir -p "${moved}" "${work}/wheel" "${work}/source"
 echo '#include "xla/hlo/builder/xla_builder.h"' >"${moved}/xla_builder.h"
 
 # One compilation takes almost 2 GiB.
@@ -73,9 +75,16 @@ export CPLUS_INCLUDE_PATH="${include}/external/highwayhash:${include}/external/f
 export HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
 export HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITHOUT_MPI=1
 export HOROVOD_WITH_GLOO=1 HOROVOD_CPU_OPERATIONS=GLOO
-run_logged "${log}" "${python}" -m pip wheel --verbose --no-deps \
-  --no-build-isolation --no-cache-dir --no-binary horovod \
-  --wheel-dir "${work}/wheel" --requirement "${requirement}"
+build() {
+  "${python}" -m pip download --no-deps --no-build-isolation \
+    --no-binary horovod --dest "${work}" --requirement "${requirement}" &&
+    tar -xzf "${work}"/horovod-*.tar.gz -C "${work}/source" \
+      --strip-components=1 &&
+    patch -p1 -d "${work}/source" -i "${patch}" &&
+    "${python}" -m pip wheel --verbose --no-deps --no-build-isolation \
+      --no-cache-dir --wheel-dir "${work}/wheel" "${work}/source"
+}
+run_logged "${log}" build
 
 # Another set-up may have finished first; its wheel is as good.
 mv -T "${work}/wheel" "${folder}" 2>/dev/null || [[ -d "${folder}" ]] ||

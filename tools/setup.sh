@@ -160,7 +160,8 @@ install_dependencies() {
 
 install_horovod() {
   local key wheel
-  key="$(hash_files tools/build_horovod.sh requirements/horovod.txt "${lock}")"
+  key="$(hash_files tools/build_horovod.sh tools/gloo.patch \
+    requirements/horovod.txt "${lock}")"
   if is_fresh horovod "${key}"; then
     done_with "up to date"
     return

@@ -1,15 +1,15 @@
 // TensorFlow ops over the ternary codec, and their CPU kernels on TensorFlow's
 // threads.
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "custom_ops/core/ternary/ternary.h"
+#include "custom_ops/tf/kept_memory.h"
 #include "custom_ops/tf/ternary_ops_inl.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -182,20 +182,6 @@ Status CopyTensor(OpKernelContext*, const Tensor& from, Tensor* to) {
   return OkStatus();
 }
 
-// Asks for huge pages where memory is written for the first time: small ones
-// cost more time than decoding into them. Only a hint.
-void UseHugePages(const Tensor& tensor) {
-#if defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(Data(tensor));
-  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-  const uintptr_t last = (begin + tensor.TotalBytes()) / kHugePage * kHugePage;
-  if (first < last) {
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-  }
-#endif
-}
-
 class TernaryScalersCpuOp : public TernaryScalersOp {
  public:
   using TernaryScalersOp::TernaryScalersOp;
@@ -251,15 +237,30 @@ class TernarySumTritsCpuOp : public TernarySumTritsOp {
 
 class TernaryDecodeCpuOp : public TernaryDecodeOp {
  public:
-  using TernaryDecodeOp::TernaryDecodeOp;
+  explicit TernaryDecodeCpuOp(OpKernelConstruction* context)
+      : TernaryDecodeOp(context) {
+    for (int i = 0; i < context->num_outputs(); ++i) {
+      memory_.push_back(std::make_shared<KeptMemory>());
+    }
+  }
 
  protected:
+  Status Allocate(OpKernelContext* context, int i, const TensorShape& shape,
+                  Tensor** gradient) override {
+    const DataType dtype = context->expected_output_dtype(i);
+    Tensor tensor;
+    if (DataTypeSize(dtype) * shape.num_elements() < KeptMemory::kMinBytes ||
+        !memory_[i]->Allocate(dtype, shape, &tensor)) {
+      return context->allocate_output(i, shape, gradient);
+    }
+    context->set_output(i, tensor);
+    *gradient = context->mutable_output(i);
+    return OkStatus();
+  }
+
   Status Run(OpKernelContext* context, const Tensor& payload,
              const std::vector<TernaryTensor>& tensors,
              const Tensor& scalers) override {
-    for (int i = 0; i < context->num_outputs(); ++i) {
-      UseHugePages(*context->mutable_output(i));
-    }
     const TernaryPool pool = Pool(context);
     const int64_t guard =
         ternary_decode(Data(payload), layout_, tensors.data(),
@@ -272,6 +273,9 @@ class TernaryDecodeCpuOp : public TernaryDecodeOp {
         ". Ternary payloads must be added with op=Sum over all workers, "
         "without pre- or postscaling, and no worker may have joined early.");
   }
+
+ private:
+  std::vector<std::shared_ptr<KeptMemory>> memory_;  // of each output
 };
 
 REGISTER_KERNEL_BUILDER(Name("TernGradSSL>TernarySumTrits").Device(DEVICE_CPU),

@@ -302,7 +302,7 @@ class TernaryDecodeOp : public OpKernel {
                                   shapes[i].vec<int64_t>(), &shape));
       Tensor* gradient;
       if (before.size() == 0) {
-        OP_REQUIRES_OK(context, context->allocate_output(i, shape, &gradient));
+        OP_REQUIRES_OK(context, Allocate(context, i, shape, &gradient));
       } else {
         OP_REQUIRES(context,
                     before[i].shape() == shape &&
@@ -327,6 +327,12 @@ class TernaryDecodeOp : public OpKernel {
   }
 
  protected:
+  // An output that does not begin as one of `before`.
+  virtual Status Allocate(OpKernelContext* context, int i,
+                          const TensorShape& shape, Tensor** gradient) {
+    return context->allocate_output(i, shape, gradient);
+  }
+
   virtual Status Run(OpKernelContext* context, const Tensor& payload,
                      const std::vector<TernaryTensor>& tensors,
                      const Tensor& scalers) = 0;
