@@ -310,8 +310,8 @@ class TernaryDecodeOp : public OpKernel {
                     errors::InvalidArgument(
                         "Invalid gradient ", i, " in `before`. Expected ",
                         DataTypeString(context->expected_output_dtype(i)),
-                        shape.DebugString(), ". Received: ",
-                        DataTypeString(before[i].dtype()),
+                        shape.DebugString(),
+                        ". Received: ", DataTypeString(before[i].dtype()),
                         before[i].shape().DebugString(), "."));
         OP_REQUIRES_OK(context, AllocateCopy(context, 2 + shapes.size() + i, i,
                                              &gradient));
@@ -321,8 +321,8 @@ class TernaryDecodeOp : public OpKernel {
     const int64_t buckets = NumBuckets(tensors, bucket_size_);
     part_.Cut(&tensors);
     OP_REQUIRES_OK(context, CheckPayload(*payload, tensors));
-    OP_REQUIRES_OK(context, CheckLength("scalers", scalers->NumElements(),
-                                        buckets));
+    OP_REQUIRES_OK(context,
+                   CheckLength("scalers", scalers->NumElements(), buckets));
     OP_REQUIRES_OK(context, Run(context, *payload, tensors, *scalers));
   }
 

@@ -68,8 +68,11 @@ struct Kernels {
   void (*widen_f16)(const uint16_t* data, int64_t count, float* out);
   void (*widen_bf16)(const uint16_t* data, int64_t count, float* out);
 
-  // out[i] = sums[i] * ratio, rounded once.
-  void (*scale_f32)(const float* sums, int64_t count, float ratio, float* out);
+  // out[i] = sums[i] * ratio, rounded once. past_cache: only a hint that `out`
+  // is written as a part of more than a cache holds: memory then need not be
+  // read first.
+  void (*scale_f32)(const float* sums, int64_t count, float ratio,
+                    bool past_cache, float* out);
 
   // The trit format: groups of 160 elements in 32 bytes. Byte j of group g is
   // the sum over k = 0..4 of 3^k * (1 + plus - minus) of element
@@ -80,7 +83,7 @@ struct Kernels {
   void (*add_trits)(const uint8_t* bytes, int64_t groups, uint8_t* sums);
   // out[i] = (sums[i] - offset) * ratio, rounded once.
   void (*scale_u8)(const uint8_t* sums, int64_t count, int32_t offset,
-                   float ratio, float* out);
+                   float ratio, bool past_cache, float* out);
 };
 
 extern const Kernels kScalarKernels;

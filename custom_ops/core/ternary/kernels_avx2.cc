@@ -193,22 +193,6 @@ void PackTritsAvx2(const uint16_t* plus, const uint16_t* minus, int64_t groups,
   }
 }
 
-void ScaleU8Avx2(const uint8_t* sums, int64_t count, int32_t offset,
-                 float ratio, float* out) {
-  const __m256i offsets = _mm256_set1_epi32(offset);
-  const __m256 ratios = _mm256_set1_ps(ratio);
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    const __m256i sum = _mm256_cvtepu8_epi32(
-        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(sums + i)));
-    _mm256_storeu_ps(
-        out + i,
-        _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum, offsets)),
-                      ratios));
-  }
-  ScaleU8(sums + i, count - i, offset, ratio, out + i);
-}
-
 }  // namespace
 
 const Kernels kAvx2Kernels = {
@@ -221,10 +205,10 @@ const Kernels kAvx2Kernels = {
     Ternarize<double>,
     WidenF16Avx2,
     WidenBf16,
-    Scale,
+    ScaleVectors,
     PackTritsAvx2,
     AddTrits,
-    ScaleU8Avx2,
+    ScaleU8Vectors,
 };
 
 }  // namespace ternary

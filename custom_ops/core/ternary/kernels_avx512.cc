@@ -162,22 +162,6 @@ void PackTritsAvx512(const uint16_t* plus, const uint16_t* minus,
   }
 }
 
-void ScaleU8Avx512(const uint8_t* sums, int64_t count, int32_t offset,
-                   float ratio, float* out) {
-  const __m512i offsets = _mm512_set1_epi32(offset);
-  const __m512 ratios = _mm512_set1_ps(ratio);
-  int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    const __m512i sum = _mm512_cvtepu8_epi32(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(sums + i)));
-    _mm512_storeu_ps(
-        out + i,
-        _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum, offsets)),
-                      ratios));
-  }
-  ScaleU8(sums + i, count - i, offset, ratio, out + i);
-}
-
 }  // namespace
 
 const Kernels kAvx512Kernels = {
@@ -190,10 +174,10 @@ const Kernels kAvx512Kernels = {
     Ternarize<double>,
     WidenF16Avx512,
     WidenBf16,
-    Scale,
+    ScaleVectors,
     PackTritsAvx512,
     AddTrits,
-    ScaleU8Avx512,
+    ScaleU8Vectors,
 };
 
 }  // namespace ternary

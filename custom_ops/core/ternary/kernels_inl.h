@@ -160,7 +160,8 @@ inline void WidenBf16(const uint16_t* data, int64_t count, float* out) {
   }
 }
 
-inline void Scale(const float* sums, int64_t count, float ratio, float* out) {
+inline void Scale(const float* sums, int64_t count, float ratio, bool,
+                  float* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
 }
 
@@ -205,7 +206,7 @@ inline void AddTrits(const uint8_t* bytes, int64_t groups, uint8_t* sums) {
 }
 
 inline void ScaleU8(const uint8_t* sums, int64_t count, int32_t offset,
-                    float ratio, float* out) {
+                    float ratio, bool, float* out) {
   for (int64_t i = 0; i < count; ++i) {
     out[i] = static_cast<float>(sums[i] - offset) * ratio;
   }

@@ -279,6 +279,54 @@ Counts TernarizeVectors(const Run<float>& run, uint16_t* plus,
   return counts;
 }
 
+// Writes vector(i), elements i to i + 7, for the i that it returns: whole
+// vectors from `first` on.
+template <typename MakeVector>
+int64_t StoreVectors(int64_t first, int64_t count, bool past_cache, float* out,
+                     const MakeVector& vector) {
+  int64_t i = first;
+  if (past_cache) {
+    for (; i + 8 <= count; i += 8) _mm256_stream_ps(out + i, vector(i));
+    _mm_sfence();  // other threads see these writes before later ones
+  } else {
+    for (; i + 8 <= count; i += 8) _mm256_storeu_ps(out + i, vector(i));
+  }
+  return i;
+}
+
+// Elements before the first aligned vector, if that matters.
+inline int64_t Unaligned(const float* out, int64_t count, bool past_cache) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(out) / sizeof(float);
+  const int64_t before = static_cast<int64_t>((8 - address % 8) % 8);
+  return past_cache ? std::min(before, count) : 0;
+}
+
+inline void ScaleVectors(const float* sums, int64_t count, float ratio,
+                         bool past_cache, float* out) {
+  const __m256 ratios = _mm256_set1_ps(ratio);
+  const int64_t first = Unaligned(out, count, past_cache);
+  Scale(sums, first, ratio, false, out);
+  const int64_t i = StoreVectors(first, count, past_cache, out, [&](int64_t i) {
+    return _mm256_mul_ps(_mm256_loadu_ps(sums + i), ratios);
+  });
+  Scale(sums + i, count - i, ratio, false, out + i);
+}
+
+inline void ScaleU8Vectors(const uint8_t* sums, int64_t count, int32_t offset,
+                           float ratio, bool past_cache, float* out) {
+  const __m256i offsets = _mm256_set1_epi32(offset);
+  const __m256 ratios = _mm256_set1_ps(ratio);
+  const int64_t first = Unaligned(out, count, past_cache);
+  ScaleU8(sums, first, offset, ratio, false, out);
+  const int64_t i = StoreVectors(first, count, past_cache, out, [&](int64_t i) {
+    const __m256i sum = _mm256_cvtepu8_epi32(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(sums + i)));
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(sum, offsets)),
+                         ratios);
+  });
+  ScaleU8(sums + i, count - i, offset, ratio, false, out + i);
+}
+
 }  // namespace
 }  // namespace ternary
 

@@ -205,13 +205,14 @@ void CompareScale(const Kernels& expected, const Kernels& actual,
   }
   const float ratio = static_cast<float>(random->Normal());
   const int32_t offset = static_cast<int32_t>(random->Below(128));
+  const bool past_cache = random->Below(2) == 1;
   std::vector<float> out[2];
   for (int i = 0; i < 2; ++i) {
     const Kernels& kernels = i == 0 ? expected : actual;
     out[i].resize(2 * count + shift);
-    kernels.scale_u8(sums.data() + shift, count, offset, ratio,
+    kernels.scale_u8(sums.data() + shift, count, offset, ratio, past_cache,
                      out[i].data() + shift);
-    kernels.scale_f32(floats.data() + shift, count, ratio,
+    kernels.scale_f32(floats.data() + shift, count, ratio, past_cache,
                       out[i].data() + shift + count);
   }
   for (size_t i = 0; i < out[0].size(); ++i) {

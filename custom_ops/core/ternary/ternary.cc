@@ -21,6 +21,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // second-level cache.
 constexpr int64_t kMaxChunk = 8192;
 constexpr int64_t kDecodeChunk = 2048;
+// Averages that no cache would hold are written past it.
+constexpr int64_t kPastCacheBytes = int64_t{1} << 23;
 // Digits of a word when there is one worker; with more workers, fewer.
 constexpr int64_t kMaxDigits = 40;
 // Sums of trits of that many workers fit a byte.
@@ -114,6 +116,17 @@ void ForEachBucket(int64_t first, int64_t count, int64_t bucket_size,
     const int64_t stop = std::min(end, (bucket + 1) * bucket_size);
     body(bucket, first, stop - first);
     first = stop;
+  }
+}
+
+int64_t SizeOf(TernaryDtype dtype) {
+  switch (dtype) {
+    case kTernaryFloat64:
+      return 8;
+    case kTernaryFloat32:
+      return 4;
+    default:
+      return 2;
   }
 }
 
@@ -233,23 +246,24 @@ double Ratio(double scaler, int64_t num_workers) {
   return scaler / static_cast<double>(num_workers);
 }
 
-void WriteScaled(const TernaryTensor& tensor, int64_t first, int64_t count,
-                 const float* sums, double ratio) {
-  if (tensor.dtype == kTernaryFloat64) {
-    double* out = static_cast<double*>(tensor.data) + first;
+// Writes `count` elements of the dtype to `memory`.
+void WriteScaled(const float* sums, int64_t count, double ratio,
+                 TernaryDtype dtype, bool past_cache, void* memory) {
+  if (dtype == kTernaryFloat64) {
+    double* out = static_cast<double*>(memory);
     for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
     return;
   }
   // Division of two floats rounded to double and then to float is the IEEE
   // float division: double has more than twice the digits.
   const float ratio32 = static_cast<float>(ratio);
-  if (tensor.dtype == kTernaryFloat32) {
-    ActiveKernels().scale_f32(sums, count, ratio32,
-                              static_cast<float*>(tensor.data) + first);
+  if (dtype == kTernaryFloat32) {
+    ActiveKernels().scale_f32(sums, count, ratio32, past_cache,
+                              static_cast<float*>(memory));
     return;
   }
-  uint16_t* out = static_cast<uint16_t*>(tensor.data) + first;
-  const auto convert = tensor.dtype == kTernaryFloat16 ? ToFloat16 : ToBfloat16;
+  uint16_t* out = static_cast<uint16_t*>(memory);
+  const auto convert = dtype == kTernaryFloat16 ? ToFloat16 : ToBfloat16;
   for (int64_t i = 0; i < count; ++i) {
     out[i] = convert(static_cast<double>(sums[i]) * ratio32);
   }
@@ -415,9 +429,9 @@ extern "C" void ternary_encode(const TernaryTensor* tensors, int num_tensors,
           static_cast<uint8_t*>(payload) +
               (offset + position / kTernaryGroup) * kTernaryGroupBytes);
     } else {
-      codec.Pack(plus, minus, chunk.count,
-                 static_cast<uint64_t*>(payload) + offset +
-                     position / codec.digits());
+      codec.Pack(
+          plus, minus, chunk.count,
+          static_cast<uint64_t*>(payload) + offset + position / codec.digits());
     }
   });
 
@@ -473,6 +487,11 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
   const int64_t unit = layout == kTernarySum ? digits : int64_t{kTernaryGroup};
   const std::vector<Chunk> chunks =
       Split(tensors, num_tensors, kDecodeChunk / unit * unit);
+  int64_t bytes = 0;
+  for (int t = 0; t < num_tensors; ++t) {
+    bytes += Count(tensors[t]) * SizeOf(tensors[t].dtype);
+  }
+  const bool past_cache = bytes >= kPastCacheBytes;
   const int64_t cost = 2000;
   ForEach(*pool, static_cast<int64_t>(chunks.size()), cost, [&](int64_t c) {
     const Chunk& chunk = chunks[c];
@@ -480,13 +499,15 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
     const TernaryTensor& tensor = tensors[chunk.tensor];
     const int64_t position = chunk.first - tensor.before;
     const double* const tensor_scalers = scalers + bucket_offsets[chunk.tensor];
+    const int64_t bytes_each = SizeOf(tensor.dtype);
+    char* const out =
+        static_cast<char*>(tensor.data) + chunk.first * bytes_each;
     if (layout == kTernaryGathered && num_workers <= kMaxByteParts &&
         tensor.dtype == kTernaryFloat32) {
       uint8_t sums[kDecodeChunk];
       AddTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
                offset + position / kTernaryGroup,
                ternary_num_groups(chunk.count), 0, num_workers, sums);
-      float* out = static_cast<float*>(tensor.data);
       ForEachBucket(
           chunk.first, chunk.count, bucket_size,
           [&](int64_t bucket, int64_t first, int64_t count) {
@@ -494,36 +515,39 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
                 sums + (first - chunk.first), count,
                 static_cast<int32_t>(num_workers),
                 static_cast<float>(Ratio(tensor_scalers[bucket], num_workers)),
-                out + first);
+                past_cache,
+                reinterpret_cast<float*>(out) + (first - chunk.first));
           });
-      return;
-    }
-    float buffer[kDecodeChunk + kTernaryGroup + Codec::kSlack];
-    const float* sums = buffer;
-    if (layout == kTernaryGathered) {
-      int32_t totals[kDecodeChunk];
-      const int64_t groups = ternary_num_groups(chunk.count);
-      SumTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
-               offset + position / kTernaryGroup, groups, num_workers,
-               totals);
-      for (int64_t i = 0; i < groups * kTernaryGroup; ++i) {
-        buffer[i] = static_cast<float>(totals[i] - num_workers);
-      }
     } else {
-      // The first word may hold digits of the tensor before.
-      const int64_t first = layout == kTernarySum
-                                ? offset * digits + position
-                                : offset * kTernaryGroup + position;
-      codec.Unpack(words + first / digits, first % digits + chunk.count,
-                   buffer);
-      sums = buffer + first % digits;
+      float buffer[kDecodeChunk + kTernaryGroup + Codec::kSlack];
+      const float* sums = buffer;
+      if (layout == kTernaryGathered) {
+        int32_t totals[kDecodeChunk];
+        const int64_t groups = ternary_num_groups(chunk.count);
+        SumTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
+                 offset + position / kTernaryGroup, groups, num_workers,
+                 totals);
+        for (int64_t i = 0; i < groups * kTernaryGroup; ++i) {
+          buffer[i] = static_cast<float>(totals[i] - num_workers);
+        }
+      } else {
+        // The first word may hold digits of the tensor before.
+        const int64_t first = layout == kTernarySum
+                                  ? offset * digits + position
+                                  : offset * kTernaryGroup + position;
+        codec.Unpack(words + first / digits, first % digits + chunk.count,
+                     buffer);
+        sums = buffer + first % digits;
+      }
+      ForEachBucket(chunk.first, chunk.count, bucket_size,
+                    [&](int64_t bucket, int64_t first, int64_t count) {
+                      const int64_t i = first - chunk.first;
+                      WriteScaled(sums + i, count,
+                                  Ratio(tensor_scalers[bucket], num_workers),
+                                  tensor.dtype, past_cache,
+                                  out + i * bytes_each);
+                    });
     }
-    ForEachBucket(chunk.first, chunk.count, bucket_size,
-                  [&](int64_t bucket, int64_t first, int64_t count) {
-                    WriteScaled(tensor, first, count,
-                                sums + (first - chunk.first),
-                                Ratio(tensor_scalers[bucket], num_workers));
-                  });
   });
   return num_workers;
 }

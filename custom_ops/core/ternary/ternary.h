@@ -85,12 +85,12 @@ void ternary_cut(TernaryTensor* tensors, int num_tensors, int64_t part,
 // elements (the last bucket may be shorter).
 int64_t ternary_num_buckets(int64_t size, int64_t bucket_size);
 
-// Scalers of all tensors, whole ones, in turn: min(max|g|, clip_factor * sigma) per bucket,
-// sigma being the standard deviation of the whole tensor about its mean.
-// clip_factor <= 0: max|g|. No clipping either for tensors below 32 elements
-// or with sigma < max|g| / 2^20. A bucket with a non-finite element has the
-// scaler +infinity; of an empty or all-zero bucket it is 0. Scalers are rounded
-// up to float, except those of kTernaryFloat64 tensors.
+// Scalers of all tensors, whole ones, in turn: min(max|g|, clip_factor * sigma)
+// per bucket, sigma being the standard deviation of the whole tensor about its
+// mean. clip_factor <= 0: max|g|. No clipping either for tensors below 32
+// elements or with sigma < max|g| / 2^20. A bucket with a non-finite element
+// has the scaler +infinity; of an empty or all-zero bucket it is 0. Scalers are
+// rounded up to float, except those of kTernaryFloat64 tensors.
 void ternary_scalers(const TernaryTensor* tensors, int num_tensors,
                      double clip_factor, int64_t bucket_size, double* scalers,
                      const TernaryPool* pool);

@@ -42,8 +42,8 @@ cudaError_t ternary_cuda_encode(const TernaryTensor* tensors, int num_tensors,
                                 const TernaryEncodeOptions* options,
                                 TernaryDtype scaler_dtype,
                                 const void* clip_levels, const void* scalers,
-                                void* payload, int64_t* counts,
-                                void* workspace, cudaStream_t stream);
+                                void* payload, int64_t* counts, void* workspace,
+                                cudaStream_t stream);
 
 // ternary_sum_trits.
 cudaError_t ternary_cuda_sum_trits(const uint8_t* parts, int64_t groups,

@@ -105,8 +105,8 @@ int main(int argc, char** argv) {
       const TernaryEncodeOptions options = {0, num_workers, 1,
                                             2, 0,           kTernaryWords};
       CHECK_CUDA(ternary_cuda_encode(&tensor, 1, &options, kTernaryFloat32,
-                                     scaler, scaler, payload, counts,
-                                     workspace, stream));
+                                     scaler, scaler, payload, counts, workspace,
+                                     stream));
     };
     // The payload of one worker, so its guard word is 1 and the values NaN if
     // there should be more: the time is the same.

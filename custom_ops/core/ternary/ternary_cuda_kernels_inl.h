@@ -892,12 +892,11 @@ struct DecodeTritsKernel {
     if (first >= record.end) return;
     const int quad = thread % kQuads;
     int32_t sums[4 * kTritParts];
-    SumFourBytes(
-        parts +
-            (record.first_unit + position / kTernaryGroup) *
-                kTernaryGroupBytes +
-            4 * quad,
-        groups * kTernaryGroupBytes, num_workers, sums);
+    SumFourBytes(parts +
+                     (record.first_unit + position / kTernaryGroup) *
+                         kTernaryGroupBytes +
+                     4 * quad,
+                 groups * kTernaryGroupBytes, num_workers, sums);
     const int32_t offset = static_cast<int32_t>(num_workers);
     ForDtype(record.dtype, [&](auto element) {
       Writer<decltype(element)> writer(record, bucket_size, num_workers,

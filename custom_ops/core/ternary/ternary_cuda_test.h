@@ -185,8 +185,7 @@ std::vector<T> CheckEncode(const TensorList& list,
                  counts.data(), &kSerialPool);
   T* payload_found = UploadVector(std::vector<T>(length, T{77}), twin);
   twin->Encode(list.device.data(), list.size(), options, scalers.dtype,
-               clip_levels.device, scalers.device, payload_found,
-               counts_found);
+               clip_levels.device, scalers.device, payload_found, counts_found);
   CheckVector(payload, payload_found, twin);
   CheckVector(counts, counts_found, twin);
   return payload;

@@ -211,7 +211,8 @@ void TestNotFinite() {
       for (int64_t position : {0, 15, 16, 63, 64, 4095, 4096, 8999}) {
         std::vector<float> gradient(9000, 1.0f);
         gradient[position] = bad;
-        TernaryTensor tensor = {gradient.data(), 9000, kTernaryFloat32, 0, 0, 0};
+        TernaryTensor tensor = {
+            gradient.data(), 9000, kTernaryFloat32, 0, 0, 0};
         double scalers[9];
         ternary_scalers(&tensor, 1, 2.5, 1000, scalers, &kSerial);
         for (int b = 0; b < 9; ++b) {
@@ -343,8 +344,8 @@ void TestCut() {
     std::vector<double> scalers(num_buckets);
     ternary_scalers(whole.data(), count, 2.5, bucket_size, scalers.data(),
                     &kThreads);
-    TernaryEncodeOptions options = {bucket_size, num_workers, 1, 2, 3,
-                                    kTernaryTrits};
+    TernaryEncodeOptions options = {bucket_size, num_workers, 1,
+                                    2,           3,           kTernaryTrits};
     const auto encode = [&](const std::vector<TernaryTensor>& tensors,
                             void* payload, std::vector<int64_t>* counts) {
       counts->resize(2 * count);
@@ -357,7 +358,8 @@ void TestCut() {
     std::vector<std::vector<float>> expected = decoded;
     std::vector<TernaryTensor> expected_output = output;
     std::vector<uint8_t> copies;
-    for (int t = 0; t < count; ++t) expected_output[t].data = expected[t].data();
+    for (int t = 0; t < count; ++t)
+      expected_output[t].data = expected[t].data();
     for (int64_t worker = 0; worker < num_workers; ++worker) {
       copies.insert(copies.end(), trits.begin(), trits.end());
     }
