@@ -190,18 +190,28 @@ def choose(sizes, num_workers: int, link) -> str:
 def choose_parts(sizes, link) -> int:
     """The number of parts that hides most of encoding and decoding.
 
-    P parts cost P latencies, and what is not hidden behind sending is one
-    part's encoding and decoding: `P * latency + kernels / P` is least at
-    `sqrt(kernels / latency)`.
-
     Args:
         sizes: Elements of each tensor.
         link: `Link`.
     """
     kind = "GPU" if tf.config.get_visible_devices("GPU") else "CPU"
-    seconds = _KERNEL_SECONDS[kind] * sum(sizes)
-    best = round(math.sqrt(seconds / link.latency))
-    return min(max(best, 1), _MAX_PARTS)
+    return best_parts(_KERNEL_SECONDS[kind] * sum(sizes), link.latency)
+
+
+def best_parts(codec_seconds: float, latency: float) -> int:
+    """The P with the least `P * latency + codec_seconds / P`.
+
+    P parts cost P latencies, and what is not hidden behind sending is one
+    part's encoding and decoding.
+
+    >>> [best_parts(s, 1e-3) for s in (0.0, 1e-3, 0.1, 10.0)]
+    [1, 1, 10, 16]
+    """
+    if codec_seconds <= latency:
+        return 1
+    if latency <= 0:
+        return _MAX_PARTS
+    return min(round(math.sqrt(codec_seconds / latency)), _MAX_PARTS)
 
 
 def _trit_bytes(sizes) -> int:

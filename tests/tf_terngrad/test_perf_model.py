@@ -91,19 +91,18 @@ def test_alltoall():
     assert nodes.alltoall_s(800) == pytest.approx(inside + between)
 
 
-def test_transfer_time():
+def test_payload_time():
     cluster = model.Cluster(2, _NET, _NET, call_s=0.0)
     elements = 27 * 1000
 
     def seconds(exchange):
-        return model.transfer_time(exchange, elements, 5, cluster)
+        return model.payload_time(exchange, elements, cluster)
 
-    small = 0.02 + 20 / 1000
     assert seconds("fp32") == pytest.approx(0.02 + 108.0)
     assert seconds("fp16") == pytest.approx(0.02 + 54.0)
-    assert seconds("allreduce") == pytest.approx(small + 0.02 + 8.0)
-    assert seconds("allgather") == pytest.approx(small + 0.01 + 5.4)
-    assert seconds("alltoall") == pytest.approx(small + 0.02 + 2.7 + 4.0)
+    assert seconds("allreduce") == pytest.approx(0.02 + 8.0)
+    assert seconds("allgather") == pytest.approx(0.01 + 5.4)
+    assert seconds("alltoall") == pytest.approx(0.02 + 2.7 + 4.0)
 
 
 def test_one_worker_has_nothing_to_exchange():
@@ -134,6 +133,32 @@ def test_step_time_adds_up():
     assert (step.compute_s, step.kernels_s) == (0.5, 1.0)
     assert step.transfer_s == pytest.approx(4.02)
     assert step.total_s == pytest.approx(5.52)
+    assert step.hidden_s == 0
+
+
+@pytest.mark.parametrize("codec_s", [1.0, 8.0, 100.0])
+def test_parts_hide_the_shorter_of_codec_and_transfer(codec_s):
+    cluster = model.Cluster(2, _NET, _NET, call_s=0.25)
+    elements = 27 * 1000
+    kernels = model.Kernels(scalers=1 / elements, encode=codec_s / elements)
+    step = model.step_time("allreduce", elements, 5, cluster, kernels, parts=4)
+    payload_s = 4 * (0.25 + 0.02) + 8.0
+    assert step.kernels_s == pytest.approx(1 + codec_s)
+    assert step.transfer_s == pytest.approx(0.25 + 0.04 + payload_s)
+    longer = max(codec_s, payload_s)
+    shorter = min(codec_s, payload_s)
+    assert step.exchange_s == pytest.approx(1 + 0.29 + longer + shorter / 4)
+    best = [
+        model.step_time(
+            "allreduce", elements, 5, cluster, kernels, parts=p
+        ).exchange_s
+        for p in (1, 2, 3, 4, 5, 6, 8, 16)
+    ]
+    chosen = model.step_time("allreduce", elements, 5, cluster, kernels)
+    if codec_s < 8:
+        assert chosen.exchange_s == pytest.approx(min(best))
+    else:
+        assert chosen.exchange_s < best[0]
 
 
 @pytest.mark.parametrize("num_workers", [2, 4, 8])
@@ -146,7 +171,8 @@ def test_bytes_are_those_of_the_compression(exchange, num_workers):
     cluster = model.Cluster(
         num_workers, model.Channel(1e-12, 1.0), _PCI, call_s=0.0
     )
-    seconds = model.transfer_time(exchange, sum(sizes), 3, cluster)
+    step = model.step_time(exchange, sum(sizes), 3, cluster, model.Kernels())
+    seconds = step.transfer_s
     assert seconds == pytest.approx(sent / 8, rel=0.01)
 
 
@@ -227,7 +253,7 @@ def test_refuses_arguments():
         "0. Received: bytes_per_s=0"
     )
     with pytest.raises(ValueError) as error:
-        model.transfer_time("int8", 1, 1, model.Cluster(2, _NET, _PCI))
+        model.payload_time("int8", 1, model.Cluster(2, _NET, _PCI))
     assert str(error.value) == (
         "Invalid value for argument exchange. Expected one of {'fp32', "
         "'fp16', 'allreduce', 'allgather', 'alltoall'}. Received: "
@@ -296,6 +322,7 @@ def _cell():
             "small_allreduce_s": 0.03,
         },
         "compute_ms": {"fp32": 970.0, "allreduce": 1000.0},
+        "kernels_ms": {"scalers": 200.0, "encode": 500.0, "decode": 300.0},
         "methods": {
             "horovod fp32": {"median_ms": 100_000.0},
             "ternary allreduce": {"median_ms": 10_000.0},

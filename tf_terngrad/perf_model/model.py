@@ -1,7 +1,7 @@
 """The equations: t_step = t_comp + t_comm.
 
     t_comm = t_kernels + sum over collectives of
-             (call + rounds * alpha + bytes / bandwidth)
+             (call + rounds * alpha + bytes / bandwidth) - t_hidden
 
 A collective over N workers on M nodes of G workers each runs a ring inside
 every node and a ring between nodes. For a buffer of B bytes:
@@ -12,8 +12,11 @@ every node and a ring between nodes. For a buffer of B bytes:
 | allgather, B each | G-1, (G-1)/G N B | M-1, (M-1) G B |
 | alltoall, B each | G-1, (G-1)/N B | M-1, G (N-G)/N B |
 
-Computation and exchange do not overlap, and all workers are equally fast.
-The bytes are payload: the headers of a transport belong to the bandwidth.
+All workers are equally fast. Ternary payloads travel in P parts, and while one
+does others are encoded and decoded: of encoding and decoding (K) and P calls
+and the transfer (T) only the longer counts whole, of the other one part:
+max(T + K/P, K + T/P). Nothing else overlaps. The bytes are payload: the headers
+of a transport belong to the bandwidth.
 
 Departure: the supplementary material of the paper has a model of its own,
 whose code is not public; this one is made of the collectives that this
@@ -26,7 +29,7 @@ Distributed Deep Learning", NIPS 2017, section 6 and figure 5.
 import dataclasses
 
 import custom_ops
-from tf_terngrad import checks
+from tf_terngrad import checks, wire
 
 # Horovod answers once a cycle, HOROVOD_CYCLE_TIME (default: 1 ms).
 HOROVOD_CALL_S = 1e-3
@@ -163,16 +166,23 @@ class StepTime:
         compute_s: Forward, backward and update: t_comp.
         kernels_s: Of t_comm, computation around the collectives.
         transfer_s: Of t_comm, the collectives.
+        hidden_s: What of kernels_s happens during transfer_s.
     """
 
     compute_s: float
     kernels_s: float
     transfer_s: float
+    hidden_s: float = 0.0
+
+    @property
+    def exchange_s(self) -> float:
+        """t_comm."""
+        return self.kernels_s + self.transfer_s - self.hidden_s
 
     @property
     def total_s(self) -> float:
         """t_step."""
-        return self.compute_s + self.kernels_s + self.transfer_s
+        return self.compute_s + self.exchange_s
 
 
 def digit_bytes(elements: int, num_workers: int) -> float:
@@ -193,36 +203,25 @@ def trit_bytes(elements: int) -> float:
     return elements / 5.0
 
 
-def transfer_time(
-    exchange: str, elements: int, num_tensors: int, cluster: Cluster
-) -> float:
-    """Seconds of all collectives of one exchange.
+def payload_time(exchange: str, elements: int, cluster: Cluster) -> float:
+    """Seconds of the collectives that move gradients, of 2 or more workers.
 
     Args:
         exchange: One of `EXCHANGES`.
-        elements: Of all gradients.
-        num_tensors: One fp32 scaler each, in an allreduce of their own.
+        elements: Of all gradients, or of one part of them.
         cluster: Workers and channels.
-
-    Returns:
-        Seconds; 0 for one worker.
     """
     checks.choice("exchange", exchange, EXCHANGES)
     n = cluster.num_workers
-    if n == 1:
-        return 0.0
-    if exchange == "fp32":
-        return cluster.allreduce_s(4.0 * elements)
-    if exchange == "fp16":
-        return cluster.allreduce_s(2.0 * elements)
-    scalers = cluster.allreduce_s(4.0 * num_tensors)
+    if exchange in FLOAT_EXCHANGES:
+        size = {"fp32": 4.0, "fp16": 2.0}[exchange]
+        return cluster.allreduce_s(size * elements)
     digits, trits = digit_bytes(elements, n), trit_bytes(elements)
     if exchange == "allreduce":
-        return scalers + cluster.allreduce_s(digits)
+        return cluster.allreduce_s(digits)
     if exchange == "allgather":
-        return scalers + cluster.allgather_s(trits)
-    there, back = cluster.alltoall_s(trits), cluster.allgather_s(digits / n)
-    return scalers + there + back
+        return cluster.allgather_s(trits)
+    return cluster.alltoall_s(trits) + cluster.allgather_s(digits / n)
 
 
 def step_time(
@@ -232,21 +231,39 @@ def step_time(
     cluster: Cluster,
     kernels: Kernels,
     compute_s: float = 0.0,
+    parts: int | None = None,
 ) -> StepTime:
     """t_step of one worker.
 
     Args:
         exchange: One of `EXCHANGES`.
         elements: Of all gradients.
-        num_tensors: Gradients.
+        num_tensors: Gradients, with one fp32 scaler each.
         cluster: Workers and channels.
         kernels: Seconds an element.
         compute_s: t_comp.
+        parts: P, of ternary exchanges. None: `wire.best_parts`.
     """
-    transfer_s = transfer_time(exchange, elements, num_tensors, cluster)
     n = cluster.num_workers
-    kernels_s = kernels.seconds(exchange, elements, n) if n > 1 else 0.0
-    return StepTime(compute_s, kernels_s, transfer_s)
+    if n == 1:
+        return StepTime(compute_s, 0.0, 0.0)
+    if exchange in FLOAT_EXCHANGES:
+        return StepTime(
+            compute_s,
+            kernels.seconds(exchange, elements, n),
+            payload_time(exchange, elements, cluster),
+        )
+    kernels_s = kernels.seconds(exchange, elements, n)
+    codec_s = kernels_s - kernels.scalers * elements
+    parts = parts or wire.best_parts(codec_s, cluster.call_s)
+    payload_s = parts * payload_time(exchange, elements / parts, cluster)
+    pipelined_s = max(payload_s + codec_s / parts, codec_s + payload_s / parts)
+    return StepTime(
+        compute_s,
+        kernels_s,
+        cluster.allreduce_s(4.0 * num_tensors) + payload_s,
+        codec_s + payload_s - pipelined_s,
+    )
 
 
 def best_ternary(

@@ -10,6 +10,8 @@ cannot be timed alone.
 import json
 import pathlib
 
+from tf_terngrad import wire
+from tf_terngrad.link import Link
 from tf_terngrad.perf_model import model
 
 # Names in the results.
@@ -59,6 +61,26 @@ def cluster(cell: dict) -> model.Cluster:
     return model.Cluster(n, channel, channel, call_s=max(0.0, call))
 
 
+def _predict(cell, exchange) -> model.StepTime:
+    """With the computation that was timed alone."""
+    kernels = {exchange: cell["compute_ms"][exchange]}
+    if exchange in model.TERNARY_EXCHANGES:
+        scalers = cell["kernels_ms"]["scalers"]
+        kernels = {
+            "scalers": scalers,
+            "encode": kernels[exchange] - scalers,  # and all that follows
+        }
+    each = {k: 1e-3 * ms / cell["elements"] for k, ms in kernels.items()}
+    return model.step_time(
+        exchange,
+        cell["elements"],
+        cell["tensors"],
+        cluster(cell),
+        model.Kernels(**each),
+        parts=wire.choose_parts([cell["elements"]], Link()),
+    )
+
+
 def compare(cells: list[dict]) -> list[dict]:
     """Measured and predicted milliseconds of each cell and exchange.
 
@@ -72,10 +94,7 @@ def compare(cells: list[dict]) -> list[dict]:
             if name not in cell["methods"]:
                 continue
             measured = cell["methods"][name]["median_ms"]
-            transfer_s = model.transfer_time(
-                exchange, cell["elements"], cell["tensors"], cluster(cell)
-            )
-            predicted = cell["compute_ms"][exchange] + 1e3 * transfer_s
+            predicted = 1e3 * _predict(cell, exchange).exchange_s
             rows.append(
                 {
                     "link": cell["link"],
