@@ -391,9 +391,8 @@ def _share(own, tensors, rows, plan, workers, name):
     same = tf.debugging.assert_equal(
         shared[-2],
         -shared[-1],
-        message="Gradients differ between workers in number, shape or dtype, "
-        "or how they travel does. "
-        f"Those of worker {workers.rank}: {kinds}, {plan}",
+        message="Gradients differ between workers in number, shape or dtype. "
+        f"Those of worker {workers.rank}: {kinds}, sent by {plan}",
     )
     with tf.control_dependencies([] if same is None else [same]):
         return tf.identity(shared[:-_CHECK_SIZE])

@@ -81,6 +81,7 @@ check_tools() {
   compiler="$(command -v "${CXX:-g++}" || true)"
   [[ -n "${compiler}" ]] || missing+=("a C++ compiler|g++")
   command -v make >/dev/null || missing+=("make|make")
+  command -v patch >/dev/null || missing+=("patch|patch")
   ((${#missing[@]})) || return 0
   for entry in "${missing[@]}"; do
     names+="${names:+, }${entry%%|*}"

@@ -391,7 +391,11 @@ def test_exchanges_give_the_same_bits_in_a_graph(exchange):
     variables = _variables(shapes)
     gradients = _gradients(RANK, shapes)
     results = []
-    for compression in (tg.TernGrad(exchange=exchange), tg.TernGrad()):
+    for compression in (
+        tg.TernGrad(exchange=exchange),
+        tg.TernGrad(exchange=exchange, parts=5),
+        tg.TernGrad(),
+    ):
 
         @tf.function
         def step(*gradients, compression=compression):
@@ -400,12 +404,13 @@ def test_exchanges_give_the_same_bits_in_a_graph(exchange):
                 variables,
                 compression,
                 step=tf.constant(5, tf.int64),
-                name=f"same.{compression.exchange}",
+                name=f"same.{compression.exchange}.{compression.parts}",
             )
 
         results.append(step(*gradients))
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for a, *others in zip(*results, strict=True):
+        for b in others:
+            np.testing.assert_array_equal(a, b)
     _assert_same_on_all_workers(results[0], exchange)
 
 

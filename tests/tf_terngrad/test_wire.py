@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_terngrad as tg
 from tests.tf_terngrad.test_exchange import SHAPES, _exchange, _gradients
 from tf_terngrad import wire
+from tf_terngrad.statistics import ExchangeStatistics
 
 EXCHANGES = ["allgather", "allreduce", "alltoall"]
 
@@ -30,6 +31,53 @@ def test_same_bits_by_all_exchanges(num_workers, bucket_size, dtype):
         for other in averages[1:]:
             np.testing.assert_array_equal(averages[0][t], other[t])
     assert any(np.any(np.asarray(a)) for a in averages[0])
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("parts", [2, 7, 100])
+def test_parts_change_no_bit(exchange, parts):
+    shapes = SHAPES + [(160,), (161,), (4800,)]
+    gradients = _gradients(shapes, 3)
+
+    def exchange_in(parts):
+        statistics = ExchangeStatistics(len(shapes))
+        compression = tg.TernGrad(
+            bucket_size=100, exchange=exchange, parts=parts
+        )
+        averages = _exchange(gradients, compression, statistics=statistics)
+        return averages, statistics.totals()
+
+    averages, totals = exchange_in(parts)
+    expected, expected_totals = exchange_in(1)
+    assert totals == expected_totals
+    for received, average in zip(averages, expected, strict=True):
+        np.testing.assert_array_equal(received, average)
+
+
+def test_number_of_parts():
+    # 2 ns an element: 2 s of encoding and decoding for a billion, 1 ms a part.
+    counts = [
+        wire.choose_parts([size], tg.Link())
+        for size in (0, 431_080, 7_000_000, 60_965_224, 10**9)
+    ]
+    assert counts == [1, 1, 4, 11, 16]
+    assert wire.choose_parts([60_965_224], tg.Link(latency=0.01)) == 3
+
+
+@pytest.mark.parametrize("num_workers", [2, 8])
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_parts_hardly_add_bits(exchange, num_workers):
+    sizes = [10_000, 3, 1_000_000]
+    whole = wire.Plan(exchange).bits(sizes, num_workers)
+    for parts in (2, 16):
+        bits = wire.Plan(exchange, parts).bits(sizes, num_workers)
+        assert whole <= bits < 1.02 * whole
+
+
+def test_parts_are_checked():
+    with pytest.raises(ValueError, match="parts"):
+        tg.TernGrad(parts=0)
+    assert tg.TernGrad(parts=3).get_config()["parts"] == 3
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
