@@ -67,7 +67,7 @@ def test_number_of_parts():
 @pytest.mark.parametrize("num_workers", [2, 8])
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_parts_hardly_add_bits(exchange, num_workers):
-    sizes = [10_000, 3, 1_000_000]
+    sizes = [10_000, 3, 61_000_000]
     whole = wire.Plan(exchange).bits(sizes, num_workers)
     for parts in (2, 16):
         bits = wire.Plan(exchange, parts).bits(sizes, num_workers)
