@@ -67,10 +67,15 @@ Codec::Codec(int64_t num_workers)
       all_zero_(0),
       unpack_digits_(std::min(
           DigitsWithin(base_, kMaxTableEntries, kUnpackStride), digits_)),
-      unpack_base_(Power(base_, unpack_digits_)) {
-  for (int digit = unpack_digits_; digit < digits_; digit += unpack_digits_) {
-    dividers_.emplace_back(Power(base_, digit));
-  }
+      unpack_base_(Power(base_, unpack_digits_)),
+      unpack_groups_((digits_ - 1) / unpack_digits_),
+      below_top_(Power(base_, digits_ - unpack_digits_)),
+      top_(std::max<uint64_t>(below_top_, 2)),
+      fraction_shift_(63 - __builtin_clzll(below_top_)) {
+  to_fraction_ = static_cast<uint64_t>((static_cast<unsigned __int128>(1)
+                                        << 64 << fraction_shift_) /
+                                       below_top_) +
+                 1;
   for (int first = 0; first < digits_; first += kPackBits) {
     const size_t table = powers_.size();
     powers_.resize(table + kPackEntries, 0);
@@ -89,8 +94,9 @@ Codec::Codec(int64_t num_workers)
     for (uint64_t value = 0; value < unpack_base_; ++value) {
       uint64_t rest = value;
       for (int i = 0; i < unpack_digits_; ++i, rest /= base_) {
-        sums_[value * kUnpackStride + i] = static_cast<float>(
-            static_cast<int64_t>(rest % base_) - num_workers_);
+        sums_[(value + 1) * kUnpackStride - unpack_digits_ + i] =
+            static_cast<float>(static_cast<int64_t>(rest % base_) -
+                               num_workers_);
       }
     }
   }
@@ -140,25 +146,41 @@ void Codec::PackSums(const int32_t* sums, int64_t count,
 }
 
 void Codec::Unpack(const uint64_t* words, int64_t count, float* sums) const {
-  const int64_t num_words = NumWords(count);
-  for (int64_t w = 0; w < num_words; ++w) {
-    uint64_t rest = words[w];  // without the groups written so far
-    float* out = sums + w * digits_;
+  // From the last word and the highest digits on: what an entry of the table,
+  // or a lowest group of fewer digits, has before its digits is then
+  // overwritten.
+  for (int64_t w = NumWords(count) - 1; w >= 0; --w) {
+    float* end = sums + (w + 1) * digits_;
     const auto write = [&](uint64_t group) {
       if (!sums_.empty()) {
-        std::memcpy(out, &sums_[group * kUnpackStride],
+        std::memcpy(end - kUnpackStride, &sums_[group * kUnpackStride],
                     kUnpackStride * sizeof(float));
       } else {
-        *out = static_cast<float>(static_cast<int64_t>(group) - num_workers_);
+        end[-1] =
+            static_cast<float>(static_cast<int64_t>(group) - num_workers_);
       }
-      out += unpack_digits_;
+      end -= unpack_digits_;
     };
-    for (const Divider& divider : dividers_) {
-      const uint64_t quotient = divider.Divide(words[w]);
-      write(rest - quotient * unpack_base_);
-      rest = quotient;
+    if (unpack_groups_ == 0) {
+      write(words[w]);
+      continue;
     }
-    write(rest);
+    const uint64_t top = top_.Divide(words[w]);
+    write(top);
+    // rest / below_top_ in units of 2^-64, too large by less than 3 of them.
+    // below_top_ is smaller than 2^64 / 3, so no digit changes.
+    const uint64_t rest = words[w] - top * below_top_;
+    uint64_t fraction =
+        static_cast<uint64_t>(
+            (static_cast<unsigned __int128>(to_fraction_) * rest) >>
+            fraction_shift_) +
+        1;
+    for (int g = 0; g < unpack_groups_; ++g) {
+      const unsigned __int128 product =
+          static_cast<unsigned __int128>(fraction) * unpack_base_;
+      write(static_cast<uint64_t>(product >> 64));
+      fraction = static_cast<uint64_t>(product);
+    }
   }
 }
 

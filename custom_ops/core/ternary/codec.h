@@ -47,7 +47,7 @@ class Codec {
   void PackSums(const int32_t* sums, int64_t count, uint64_t* words) const;
 
   // Words to `count` sums in [-N, N]. Writes up to the next multiple of
-  // digits() and kSlack more.
+  // digits(), and kSlack entries before the first sum.
   void Unpack(const uint64_t* words, int64_t count, float* sums) const;
   static constexpr int kSlack = 8;
 
@@ -66,12 +66,18 @@ class Codec {
   // Entry [t][bits] = sum of base^(kPackBits * t + j) over the set bits j.
   std::vector<uint64_t> powers_;
   // A word is split into groups of unpack_digits_ digits, values below
-  // unpack_base_, by divisions that do not wait for each other: dividers_[g]
-  // drops the first g + 1 groups.
+  // unpack_base_. top_ divides by everything below the highest group; what
+  // remains is made a fraction, whose integer part after each multiplication
+  // by unpack_base_ is the next group.
   int unpack_digits_;
   uint64_t unpack_base_;
-  std::vector<Divider> dividers_;
-  std::vector<float> sums_;  // [unpack_base_][kUnpackStride], or empty
+  int unpack_groups_;     // below the highest
+  uint64_t below_top_;    // base^(digits - unpack_digits_)
+  Divider top_;           // by below_top_
+  uint64_t to_fraction_;  // 2^(64 + fraction_shift_) / below_top_
+  int fraction_shift_;
+  // [unpack_base_][kUnpackStride], the digits last; or empty
+  std::vector<float> sums_;
 };
 
 }  // namespace ternary

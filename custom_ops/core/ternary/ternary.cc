@@ -519,8 +519,8 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
                 reinterpret_cast<float*>(out) + (first - chunk.first));
           });
     } else {
-      float buffer[kDecodeChunk + kTernaryGroup + Codec::kSlack];
-      const float* sums = buffer;
+      float buffer[Codec::kSlack + kDecodeChunk + kTernaryGroup];
+      float* sums = buffer + Codec::kSlack;
       if (layout == kTernaryGathered) {
         int32_t totals[kDecodeChunk];
         const int64_t groups = ternary_num_groups(chunk.count);
@@ -528,7 +528,7 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
                  offset + position / kTernaryGroup, groups, num_workers,
                  totals);
         for (int64_t i = 0; i < groups * kTernaryGroup; ++i) {
-          buffer[i] = static_cast<float>(totals[i] - num_workers);
+          sums[i] = static_cast<float>(totals[i] - num_workers);
         }
       } else {
         // The first word may hold digits of the tensor before.
@@ -536,8 +536,8 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
                                   ? offset * digits + position
                                   : offset * kTernaryGroup + position;
         codec.Unpack(words + first / digits, first % digits + chunk.count,
-                     buffer);
-        sums = buffer + first % digits;
+                     sums);
+        sums += first % digits;
       }
       ForEachBucket(chunk.first, chunk.count, bucket_size,
                     [&](int64_t bucket, int64_t first, int64_t count) {
