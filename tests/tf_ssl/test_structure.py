@@ -1,0 +1,131 @@
+"""Slices of variables, and the norms of units."""
+
+import keras
+import numpy as np
+import pytest
+
+import tf_ssl
+from tf_ssl import Slice, Structure
+
+
+def variable(shape, name="v", seed=0):
+    values = np.random.default_rng(seed).standard_normal(shape)
+    return keras.Variable(values.astype(np.float32), name=name)
+
+
+def recurrent(units):
+    """The recurrent kernel of an LSTM: columns of four gates, and rows."""
+    kernel = variable([units, 4 * units], "recurrent")
+    columns = np.tile(np.arange(units), 4)[None]
+    rows = np.arange(units)[:, None]
+    return kernel, Structure(
+        "lstm/units",
+        units,
+        (Slice(kernel, "out", columns), Slice(kernel, "in", rows)),
+        roles=("out", "in"),
+    )
+
+
+def test_index_of_a_filter():
+    kernel = variable([3, 3, 2, 5])
+    part = Slice(kernel, "out", np.arange(5).reshape(1, 1, 1, 5))
+    value = kernel.numpy()
+    np.testing.assert_array_equal(value[part.index([1, 3])], value[..., [1, 3]])
+    part.zero(3)
+    value[..., 3] = 0
+    np.testing.assert_array_equal(kernel.numpy(), value)
+
+
+def test_index_over_two_axes():
+    # Two groups of two channels and three filters each.
+    kernel = variable([2, 6])
+    units = np.repeat([[0, 2], [1, 3]], 3, axis=1)
+    part = Slice(kernel, "in", units)
+    value = kernel.numpy()
+    np.testing.assert_array_equal(value[part.index(2)], value[0, 3:])
+    assert value[part.index([])].size == 0
+
+
+def test_index_of_a_whole_variable():
+    kernel = variable([2, 6])
+    part = Slice(kernel, "out", np.zeros([1, 1], int))
+    assert part.index(0) == (slice(None), slice(None))
+    assert kernel.numpy()[part.index(1)].size == 0
+
+
+def test_norms_count_a_weight_once():
+    units = 3
+    kernel, structure = recurrent(units)
+    value = kernel.numpy().astype(np.float64)
+    once, twice = np.zeros(units), np.zeros(units)
+    for k in range(units):
+        mine = np.zeros(value.shape, bool)
+        mine[:, k::units] = True
+        twice[k] += np.sum(value[mine] ** 2)
+        row = np.zeros(value.shape, bool)
+        row[k] = True
+        twice[k] += np.sum(value[row] ** 2)
+        once[k] = np.sum(value[mine | row] ** 2)
+    np.testing.assert_allclose(structure.norms(), np.sqrt(once))
+    np.testing.assert_allclose(
+        structure.norms(double_count=True), np.sqrt(twice)
+    )
+    assert not np.allclose(once, twice)
+
+
+def test_zero_leaves_statistics_alone():
+    gamma, variance = variable([4], "gamma"), variable([4], "variance")
+    units = np.arange(4)
+    structure = Structure(
+        "bn", 4, (Slice(gamma, "norm", units), Slice(variance, "stat", units))
+    )
+    before = variance.numpy()
+    structure.zero([0, 2])
+    assert (gamma.numpy()[[0, 2]] == 0).all()
+    assert (gamma.numpy()[[1, 3]] != 0).all()
+    np.testing.assert_array_equal(variance.numpy(), before)
+    np.testing.assert_array_equal(structure.norms(["stat"]) > 0, [True] * 4)
+
+
+def test_config_binds_by_path():
+    kernel, structure = recurrent(3)
+    other = variable([3], "other")
+    config = structure.get_config()
+    bound = Structure.from_config(config, [other, kernel])
+    assert bound.get_config() == config
+    np.testing.assert_array_equal(bound.norms(), structure.norms())
+    with pytest.raises(ValueError) as error:
+        Structure.from_config(config, [other])
+    assert str(error.value) == (
+        "Structure lstm/units has weights in the variable recurrent. Expected "
+        "one variable of that path. Received: 0"
+    )
+
+
+def test_structures_by_name():
+    _, structure = recurrent(3)
+    structures = tf_ssl.Structures([structure])
+    assert structures["lstm/units"] is structure
+    assert structures[0] is structure
+    with pytest.raises(KeyError, match="No structure 'gru'. Names: lstm/units"):
+        structures["gru"]
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda v: Slice(v, "bias", np.zeros([1, 3], int)),
+            "Invalid value for argument role. Expected one of",
+        ),
+        (
+            lambda v: Slice(v, "out", np.zeros([1, 2], int)),
+            "Invalid value for argument units. Expected an array that "
+            "broadcasts to the shape (2, 3) of v. Received: shape (1, 2)",
+        ),
+    ],
+)
+def test_bad_slices(make, message):
+    with pytest.raises(ValueError) as error:
+        make(variable([2, 3]))
+    assert message in str(error.value)

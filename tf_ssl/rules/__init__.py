@@ -1,0 +1,18 @@
+"""How each type of layer treats units: one table, open to users' layers."""
+
+# The modules fill the table.
+from tf_ssl.rules import attention, joins, linear, norms, pointwise, shapes
+from tf_ssl.rules.base import Rule, Tracer, rule_of, structure_rule
+
+__all__ = [
+    "Rule",
+    "Tracer",
+    "attention",
+    "joins",
+    "linear",
+    "norms",
+    "pointwise",
+    "rule_of",
+    "shapes",
+    "structure_rule",
+]

@@ -1,0 +1,257 @@
+"""A structure: units that a network can lose, with every weight of theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+ROLES = ("out", "norm", "in", "stat")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slice:
+    """The weights of one variable that belong to units of one structure.
+
+    Attributes:
+        variable: `keras.Variable`.
+        role: "out" weights and biases that produce the unit, "norm" trainable
+            scale and shift, "in" weights that read it, "stat" moving
+            statistics, which are removed with it but never counted or zeroed.
+        units: Integer array of the variable's rank that broadcasts to its
+            shape: the unit that a weight belongs to, -1 for none. A filter of
+            `Conv2D` is `[[[[0, 1, 2, ...]]]]` on the kernel, a unit of `LSTM`
+            `[[0, ..., H - 1] * 4]`.
+    """
+
+    variable: Any
+    role: str
+    units: np.ndarray
+
+    def __post_init__(self):
+        if self.role not in ROLES:
+            raise ValueError(
+                "Invalid value for argument role. Expected one of "
+                f"{set(ROLES)}. Received: role={self.role!r}"
+            )
+        shape = tuple(self.variable.shape)
+        if self.units.ndim != len(shape) or any(
+            n not in (1, size)
+            for n, size in zip(self.units.shape, shape, strict=False)
+        ):
+            raise ValueError(
+                "Invalid value for argument units. Expected an array that "
+                f"broadcasts to the shape {shape} of {self.variable.path}. "
+                f"Received: shape {self.units.shape}"
+            )
+
+    def index(self, units: int | Sequence[int] | np.ndarray) -> tuple:
+        """Where the weights of units are, one entry an axis, as for NumPy.
+
+        Args:
+            units: Of the structure.
+
+        Returns:
+            For each axis `slice(None)` or an integer array; the arrays belong
+            together, as in NumPy's advanced indexing.
+        """
+        found = np.nonzero(self.mask(units))
+        if self.units.size == 1 and found[0].size:
+            return (slice(None),) * self.units.ndim
+        return tuple(
+            slice(None) if n == 1 and self.units.size > 1 else positions
+            for positions, n in zip(found, self.units.shape, strict=True)
+        )
+
+    def mask(self, units) -> np.ndarray:
+        """True at the weights of units; broadcasts to the variable's shape."""
+        return np.isin(self.units, np.atleast_1d(units))
+
+    def zero(self, units: int | Sequence[int] | np.ndarray) -> None:
+        """Sets the weights of units to zero."""
+        value = np.array(keras.ops.convert_to_numpy(self.variable))
+        value[np.broadcast_to(self.mask(units), value.shape)] = 0
+        self.variable.assign(value)
+
+
+def squares(slices: Iterable[Slice], size: int, double_count=False, read=None):
+    """Sum of squares of each unit's weights over slices, in float64.
+
+    Args:
+        slices: Of one structure.
+        size: Number of its units.
+        double_count: A weight that two slices give to one unit counts twice.
+        read: Function from a variable to its value; default: its own.
+
+    Returns:
+        `[size]`.
+    """
+    read = read or keras.ops.convert_to_numpy
+    total = np.zeros(size)
+    of_variable: dict[int, list[Slice]] = {}
+    for part in slices:
+        of_variable.setdefault(id(part.variable), []).append(part)
+    for parts in of_variable.values():
+        square = np.square(np.asarray(read(parts[0].variable), np.float64))
+        for i, part in enumerate(parts):
+            axes = tuple(a for a, n in enumerate(part.units.shape) if n == 1)
+            sums = square.sum(axis=axes, keepdims=True)
+            owned = part.units >= 0
+            sums = np.broadcast_to(sums, part.units.shape)
+            total += np.bincount(
+                part.units[owned], weights=sums[owned], minlength=size
+            )
+            if double_count:
+                continue
+            for other in parts[:i]:
+                both = overlap(part, other)
+                total -= np.bincount(
+                    both[1], weights=square[both[0]], minlength=size
+                )
+    return total
+
+
+def overlap(first: Slice, second: Slice) -> tuple[tuple, np.ndarray]:
+    """Weights that two slices of a variable give to the same unit.
+
+    Returns:
+        Their positions, an integer array an axis, and their units.
+    """
+    shape = tuple(first.variable.shape)
+    units = np.broadcast_to(first.units, shape)
+    same = (units == np.broadcast_to(second.units, shape)) & (units >= 0)
+    positions = np.nonzero(same)
+    return positions, units[positions]
+
+
+@dataclasses.dataclass(eq=False)
+class Structure:
+    """Units of a network, for example the filters of a layer.
+
+    Attributes:
+        name: Begins with the name of the layer that produces the units, such as
+            `"conv1/filters"`.
+        size: Number of units.
+        slices: `Slice`s: every weight of every unit.
+        kind: "filters", "units", "heads", "embedding", "input" or "block".
+        roles: Roles that `norms` counts by default.
+        is_dead: Function from a threshold to a boolean array `[size]`.
+    """
+
+    name: str
+    size: int
+    slices: tuple[Slice, ...]
+    kind: str = "units"
+    roles: tuple[str, ...] = ("out",)
+    is_dead: Callable[[float], np.ndarray] | None = None
+
+    def of(self, roles: Iterable[str] | None = None) -> list[Slice]:
+        """The slices with these roles; None: those that `norms` counts."""
+        roles = self.roles if roles is None else tuple(roles)
+        for role in roles:
+            if role not in ROLES:
+                raise ValueError(
+                    "Invalid value for argument roles. Expected some of "
+                    f"{set(ROLES)}. Received: {role!r}"
+                )
+        return [part for part in self.slices if part.role in roles]
+
+    def norms(self, roles=None, double_count: bool = False) -> np.ndarray:
+        """Euclidean norm of each unit's weights, `[size]`, float64.
+
+        Args:
+            roles: Some of "out", "norm", "in"; None: `self.roles`.
+            double_count: A weight that belongs to a unit twice, such as the
+                diagonal of a recurrent kernel, counts twice (ISS, ICLR 2018).
+        """
+        # Differences of sums of squares can end below zero.
+        total = squares(self.of(roles), self.size, double_count)
+        return np.sqrt(np.maximum(total, 0.0))
+
+    def zero(self, units) -> None:
+        """Sets all weights of units to zero, but for moving statistics."""
+        for part in self.of(("out", "norm", "in")):
+            part.zero(units)
+
+    def dead(self, threshold: float = 0.0) -> np.ndarray:
+        """Units that the network does not need, boolean `[size]`.
+
+        A unit is dead if every weight that reads it is zero, or if it is
+        constant by its out and norm weights. Units whose slices have a norm of
+        at most `threshold` count as zero.
+        """
+        if self.is_dead is None:
+            return self.norms() <= threshold
+        return self.is_dead(threshold)
+
+    def get_config(self) -> dict:
+        """JSON-able: the variables by their paths."""
+        return {
+            "name": self.name,
+            "size": self.size,
+            "kind": self.kind,
+            "roles": list(self.roles),
+            "slices": [
+                {
+                    "variable": part.variable.path,
+                    "role": part.role,
+                    "units": part.units.tolist(),
+                }
+                for part in self.slices
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, variables) -> Structure:
+        """Binds a config to variables.
+
+        Raises:
+            ValueError: A path is not, or not only once, among theirs.
+        """
+        of_path: dict[str, list] = {}
+        for variable in variables:
+            of_path.setdefault(variable.path, []).append(variable)
+        parts = []
+        for part in config["slices"]:
+            found = of_path.get(part["variable"], [])
+            if len(found) != 1:
+                raise ValueError(
+                    f"Structure {config['name']} has weights in the variable "
+                    f"{part['variable']}. Expected one variable of that path. "
+                    f"Received: {len(found)}"
+                )
+            units = np.array(part["units"], np.int32)
+            parts.append(Slice(found[0], part["role"], units))
+        return cls(
+            config["name"],
+            config["size"],
+            tuple(parts),
+            config["kind"],
+            tuple(config["roles"]),
+        )
+
+
+class Structures(list):
+    """`Structure`s of a model.
+
+    Attributes:
+        skipped: (name, reason) of what was left whole.
+    """
+
+    def __init__(self, structures=(), skipped=()):
+        super().__init__(structures)
+        self.skipped = list(skipped)
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            for structure in self:
+                if structure.name == key:
+                    return structure
+            raise KeyError(
+                f"No structure {key!r}. Names: "
+                f"{', '.join(s.name for s in self)}"
+            )
+        return super().__getitem__(key)

@@ -1,0 +1,101 @@
+"""Which positions of which tensors are the same unit: union-find."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Axis:
+    """The units along one axis of a tensor.
+
+    Attributes:
+        axis: Counted from the end: -1 is the last.
+        ids: Integer array, the element of `Elements` at each position.
+    """
+
+    axis: int
+    ids: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """Elements that a layer makes together.
+
+    Attributes:
+        name: Layer's name.
+        kind: "filters", "units", "heads", "embedding" or "input".
+        roles: What the norm of its units counts by default.
+    """
+
+    name: str
+    kind: str
+    roles: tuple[str, ...]
+
+
+class Elements:
+    """Elements and which of them are one unit."""
+
+    def __init__(self):
+        self._parent = np.zeros(0, np.int64)
+        self._space_of = np.zeros(0, np.int64)
+        self.spaces: list[Space] = []
+        self.reasons: dict[int, str] = {}  # element -> why it must stay
+
+    def new(self, count: int, space: Space) -> np.ndarray:
+        """Fresh elements."""
+        first = len(self._parent)
+        ids = np.arange(first, first + count)
+        self._parent = np.concatenate([self._parent, ids])
+        self._space_of = np.concatenate(
+            [self._space_of, np.full(count, len(self.spaces))]
+        )
+        self.spaces.append(space)
+        return ids
+
+    def roots(self, ids) -> np.ndarray:
+        """One element of each unit, the same for all its elements."""
+        ids = np.asarray(ids)
+        while True:
+            above = self._parent[ids]
+            if np.array_equal(above, ids):
+                return ids
+            ids = above
+
+    def union(self, first, second) -> None:
+        """Elements of two arrays are the same, position by position."""
+        first, second = (
+            self.roots(np.ravel(first)),
+            self.roots(np.ravel(second)),
+        )
+        differ = first != second
+        low = np.minimum(first, second)[differ]
+        high = np.maximum(first, second)[differ]
+        if len(np.unique(np.concatenate([low, high]))) == 2 * len(low):
+            self._parent[high] = low  # the usual case: no root occurs twice
+            return
+        for a, b in zip(low, high, strict=True):
+            a, b = int(self.roots(a)), int(self.roots(b))
+            self._parent[max(a, b)] = min(a, b)
+
+    def fix(self, ids, reason: str) -> None:
+        """These must stay."""
+        for i in np.unique(ids):
+            self.reasons.setdefault(int(i), reason)
+
+    def fixed(self) -> dict[int, str]:
+        """Root -> why the unit must stay."""
+        result = {}
+        for element, reason in self.reasons.items():
+            result.setdefault(int(self.roots(element)), reason)
+        return result
+
+    def all(self) -> np.ndarray:
+        """All elements."""
+        return np.arange(len(self._parent))
+
+    def space(self, element: int) -> int:
+        """Index of an element's space."""
+        return int(self._space_of[element])
