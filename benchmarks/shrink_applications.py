@@ -118,6 +118,9 @@ def main(argv):
     del argv
     rows = []
     known = architectures()
+    output = _OUTPUT.value and pathlib.Path(_OUTPUT.value)
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
     print(
         f"{'model':20}{'mode':10}{'share':>6}{'units':>8}{'dead':>8}"
         f"{'removed':>8}{'M before':>9}{'after':>8}{'difference':>12}{'s':>6}"
@@ -143,10 +146,10 @@ def main(argv):
                     f"{row['seconds']:6.1f}",
                     flush=True,
                 )
-    if _OUTPUT.value:
-        output = pathlib.Path(_OUTPUT.value)
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "applications.json").write_text(json.dumps(rows, indent=1))
+        if output:
+            (output / "applications.json").write_text(
+                json.dumps(rows, indent=1)
+            )
 
 
 if __name__ == "__main__":

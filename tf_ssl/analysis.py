@@ -132,8 +132,8 @@ def analyse(
     dropped = _droppable(found, constants) if drop_blocks else {}
     removable = np.zeros(len(found.roots), bool)
     while True:
-        needs = _needs(found, read, constants, removable, dropped)
-        now = _removable(found, read, constants, needs, with_inputs)
+        needs, inner = _needs(found, read, constants, removable, dropped)
+        now = _removable(found, read, constants, needs, inner, with_inputs)
         if np.array_equal(now, removable):
             live = [need is not None for need in needs]
             return Findings(removable, constants, dropped, live)
@@ -180,13 +180,16 @@ def _droppable(found, constants):
 
 
 def _needs(found, read, constants, removable, dropped):
-    """Which positions of its inputs a call needs; None: it is not needed."""
-    graph, axes = found.graph, found.tracer.axes
+    """Which positions of its inputs a call needs, None if it is not needed;
+    and which units that it reads itself are dead.
+    """
+    graph = found.graph
     wanted = {key: np.zeros(_length(found, key), bool) for key in graph.shapes}
     is_wanted = set(graph.outputs)
     for key in graph.outputs:
         wanted[key][:] = True
     needs = [None] * len(graph.calls)
+    inner = [()] * len(graph.calls)
     for c in range(len(graph.calls) - 1, -1, -1):
         call, rule = graph.calls[c], found.rules[c]
         if not is_wanted.intersection(call.outputs):
@@ -200,28 +203,31 @@ def _needs(found, read, constants, removable, dropped):
             ]
             is_wanted.add(call.inputs[dropped[c]])
         else:
-            gone = [
-                removable[found.roots[axes[key].ids]]
-                if key in axes
-                else np.zeros(0, bool)
-                for key in call.outputs
-            ]
+            outputs = [wanted[key] for key in call.outputs]
+            gone = _at(found, call.outputs, removable)
             needs[c] = rule.needs(
-                read,
-                [wanted[key] for key in call.outputs],
-                [constants[key] for key in call.inputs],
-                gone,
+                read, outputs, [constants[key] for key in call.inputs], gone
             )
+            inner[c] = rule.inner_dead(read, outputs, gone)
             is_wanted.update(call.inputs)
         for key, need in zip(call.inputs, needs[c], strict=True):
             if len(need) == len(wanted[key]):
                 wanted[key] |= need
             else:
                 wanted[key][:] = True
-    return needs
+    return needs, inner
 
 
-def _removable(found, read, constants, needs, with_inputs):
+def _at(found, keys, units):
+    """By position of tensors what is known by unit."""
+    axes = found.tracer.axes
+    return [
+        units[found.roots[axes[key].ids]] if key in axes else np.zeros(0, bool)
+        for key in keys
+    ]
+
+
+def _removable(found, read, constants, needs, inner, with_inputs):
     """Units that every reader can do without."""
     removable = np.ones(len(found.roots), bool)
     removable[list(found.fixed)] = False
@@ -231,7 +237,7 @@ def _removable(found, read, constants, needs, with_inputs):
     for c, rule in enumerate(found.rules):
         if needs[c] is None:
             continue
-        for ids, dead in rule.inner_dead(read):
+        for ids, dead in inner[c]:
             removable[found.roots[ids[~dead]]] = False
         if rule.is_reader:
             readers.setdefault(id(rule.op), []).append(c)

@@ -14,7 +14,7 @@ class Call:
 
     Attributes:
         op: The layer or operation.
-        inputs: Keys of the tensors among its arguments.
+        inputs: Keys of the tensors among its arguments, masks left out.
         outputs: Keys of its results.
         input_shapes: Shapes of the tensors, None where a size is not known.
         output_shapes: Likewise.
@@ -113,12 +113,13 @@ def build_graph(model) -> Graph:
                 ):
                     keys[(prefix, id(ours))] = key(below, theirs)
                 continue
+            tensors = _tensors_without_masks(node)
             graph.calls.append(
                 Call(
                     node.operation,
-                    [key(prefix, t) for t in node.input_tensors],
+                    [key(prefix, t) for t in tensors],
                     [key(prefix, t) for t in node.output_tensors],
-                    [tuple(t.shape) for t in node.input_tensors],
+                    [tuple(t.shape) for t in tensors],
                     [tuple(t.shape) for t in node.output_tensors],
                     (node.arguments.args, node.arguments.kwargs),
                 )
@@ -129,3 +130,13 @@ def build_graph(model) -> Graph:
     walk(function, ())
     graph.outputs = [key((), t) for t in function.outputs]
     return graph
+
+
+def _tensors_without_masks(node):
+    """What a node is called with, less what says which steps count."""
+    kwargs = {k: v for k, v in node.arguments.kwargs.items() if k != "mask"}
+    return [
+        x
+        for x in keras.tree.flatten((node.arguments.args, kwargs))
+        if hasattr(x, "_keras_history")
+    ]

@@ -215,6 +215,9 @@ class Rebuild:
     def _successor(self, op):
         """A layer or operation of the size that stays."""
         rule = self._rule_of[id(op)]
+        successor = rule.successor(self._plan.keep)
+        if successor is not None:
+            return successor
         before = rule.config(lambda ids: np.ones(np.shape(ids), bool))
         after = rule.config(self._plan.keep)
         changes = {k: v for k, v in after.items() if v != before.get(k)}
@@ -242,10 +245,13 @@ class Rebuild:
         self.pairs += pairs
         successor = {id(old): new for old, new in pairs}
         for bias, delta in self._biases.get(id(op), ()):
-            target = new.bias if bias is None else successor[id(bias)]
             if bias is None:
-                delta = delta[self._plan.keep(self._rule_of[id(op)].made)]
+                target = getattr(new, "cell", new).bias
+                target.assign(np.zeros(target.shape))
+                rule = self._rule_of[id(op)]
+                delta = delta[self._plan.keep(rule.bias_units())]
             else:
+                target = successor[id(bias)]
                 delta = self.slice(bias, delta)
             self._new_biases.append((target, delta))
         if id(op) in self._means:

@@ -1,7 +1,15 @@
 """How each type of layer treats units: one table, open to users' layers."""
 
 # The modules fill the table.
-from tf_ssl.rules import attention, joins, linear, norms, pointwise, shapes
+from tf_ssl.rules import (
+    attention,
+    joins,
+    linear,
+    norms,
+    pointwise,
+    recurrent,
+    shapes,
+)
 from tf_ssl.rules.base import Rule, Tracer, rule_of, structure_rule
 
 __all__ = [
@@ -12,6 +20,7 @@ __all__ = [
     "linear",
     "norms",
     "pointwise",
+    "recurrent",
     "rule_of",
     "shapes",
     "structure_rule",

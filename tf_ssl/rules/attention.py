@@ -99,7 +99,7 @@ class MultiHeadAttention(Rule):
             if source == index
         ]
 
-    def inner_dead(self, read):
+    def inner_dead(self, read, outputs, gone):
         return [(self.heads, self.dead_heads(read))]
 
     def config(self, keep):

@@ -138,9 +138,22 @@ class Rule:
         """
         raise NotImplementedError
 
-    def inner_dead(self, read) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Units on no tensor's axis: (elements, which are dead)."""
+    def inner_dead(self, read, outputs, gone) -> list[tuple]:
+        """Units that the layer itself reads: [(elements, which are dead)].
+
+        Args:
+            read: Function from a variable to its value.
+            outputs: Which positions of the outputs have an influence.
+            gone: Which positions of the outputs will be removed.
+        """
         return []
+
+    def successor(self, keep):
+        """What stands in for the layer, where another config is not enough.
+
+        It is called as the layer is and has the same `variables`.
+        """
+        return None
 
     def config(self, keep) -> dict:
         """Entries of the layer's config that change.

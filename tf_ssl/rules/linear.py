@@ -100,6 +100,10 @@ class Linear(Rule):
             tracer.slice(variable, "out", made, out_axis)
         tracer.slice(self.op.bias, "out", made, -1)
 
+    def bias_units(self) -> np.ndarray:
+        """The element of each entry of a bias."""
+        return self.made
+
     def matrix(self, read) -> tuple[np.ndarray, np.ndarray]:
         """Which weights are not zero, and their sums over taps, `[in, out]`."""
         ((variable, in_axis, out_axis),) = self.kernels()
@@ -153,7 +157,7 @@ class Conv(Linear):
     @property
     def keeps_constants(self):
         """Zeros come in at the border unless the padding is valid."""
-        return self.op.padding == "valid"
+        return self.op.padding == "valid" or max(self.op.kernel_size) == 1
 
     def kernels(self):
         return [(self.op.kernel, -2, -1)]

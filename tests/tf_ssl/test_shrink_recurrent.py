@@ -1,0 +1,140 @@
+"""Recurrent networks, shrunk against zeroed."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tf_ssl
+from tests.tf_ssl.test_shrink import MODES, assert_same, fill
+
+
+def stacked(layer, **arguments):
+    x = inputs = keras.Input([6, 5])
+    x = layer(7, return_sequences=True, name="first", **arguments)(x)
+    x = layers.Dropout(0.5)(x)
+    x = layer(6, return_sequences=True, name="second", **arguments)(x)
+    x = layers.TimeDistributed(layers.Dense(4, activation="relu"), name="each")(
+        x
+    )
+    x = layer(5, name="third", **arguments)(x)
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def encoder_decoder():
+    inputs, targets = (
+        keras.Input([6, 5], name="x"),
+        keras.Input([4, 2], name="y"),
+    )
+    _, h, c = layers.LSTM(6, return_state=True, name="encoder")(inputs)
+    x = layers.LSTM(6, return_sequences=True, name="decoder")(
+        targets, initial_state=[h, c]
+    )
+    return keras.Model([inputs, targets], layers.Dense(3)(x))
+
+
+def bidirectional(merge_mode):
+    x = inputs = keras.Input([6, 5])
+    x = layers.Bidirectional(
+        layers.LSTM(5, return_sequences=True, name="lstm"),
+        merge_mode=merge_mode,
+        name="both",
+    )(x)
+    x = layers.Bidirectional(layers.GRU(4), name="last")(x)
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+MODELS = {
+    "lstm": lambda: stacked(layers.LSTM),
+    "lstm_backwards": lambda: stacked(layers.LSTM, go_backwards=True),
+    "lstm_without_bias": lambda: stacked(layers.LSTM, use_bias=False),
+    "gru": lambda: stacked(layers.GRU),
+    "gru_reset_before": lambda: stacked(layers.GRU, reset_after=False),
+    "simple": lambda: stacked(layers.SimpleRNN),
+    "encoder_decoder": encoder_decoder,
+    "concat": lambda: bidirectional("concat"),
+    "sum": lambda: bidirectional("sum"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", MODELS)
+def test_same_outputs(name, mode):
+    model = fill(MODELS[name]())
+    structures = tf_ssl.find_structures(model)
+    random = np.random.default_rng(3)
+    planted = {}
+    for structure in structures:
+        if structure.kind != "input":
+            units = random.permutation(structure.size)
+            # Directions lose different numbers.
+            units = units[: 2 + len(planted) % 2]
+            MODES[mode](structure, units)
+            planted[structure.name] = len(units)
+    small = tf_ssl.shrink(model)
+    assert_same(model, small)
+    removed = {
+        name: before - after
+        for name, (before, after) in small.shrink_report.units.items()
+    }
+    if mode != "kernels":
+        assert {n: removed[n] for n in planted} == planted
+
+
+def test_units_of_a_language_model():
+    x = inputs = keras.Input([None], dtype="int32")
+    x = layers.Embedding(11, 8, name="embedding")(x)
+    x = layers.LSTM(7, return_sequences=True, name="lstm1")(x)
+    x = layers.LSTM(6, return_sequences=True, name="lstm2")(x)
+    model = fill(keras.Model(inputs, layers.Dense(11, name="words")(x)))
+    structures = tf_ssl.find_structures(model)
+    assert [(s.name, s.size) for s in structures] == [
+        ("embedding/embedding", 8),
+        ("lstm1/units", 7),
+        ("lstm2/units", 6),
+    ]
+    # Figure 2 of the paper: 8 columns of gates in two kernels, a bias for each
+    # gate, a row of the recurrent kernel, and the rows that read it next.
+    weights = 4 * (8 + 7 + 1) + (4 * 7 - 4) + 4 * 6
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    np.testing.assert_allclose(structures["lstm1/units"].norms() ** 2, weights)
+    fill(model)
+    for name, units in (
+        ("embedding/embedding", [0, 3]),
+        ("lstm1/units", [1, 2, 6]),
+        ("lstm2/units", [5]),
+    ):
+        structures[name].zero(units)
+    small = tf_ssl.shrink(model)
+    assert small.get_layer("embedding").output_dim == 6
+    assert small.get_layer("lstm1").units == 4
+    assert small.get_layer("lstm2").units == 5
+    tokens = np.array([[1, 10, 3], [4, 4, 0]])
+    np.testing.assert_allclose(
+        small(tokens), model(tokens), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_directions_under_a_mask_stay_equal():
+    x = inputs = keras.Input([6], dtype="int32")
+    x = layers.Embedding(11, 8, mask_zero=True, name="embedding")(x)
+    x = layers.Bidirectional(
+        layers.LSTM(5, return_sequences=True, name="lstm"), name="both"
+    )(x)
+    model = fill(keras.Model(inputs, layers.Dense(2)(layers.LSTM(3)(x))))
+    forward, backward = (
+        s
+        for s in tf_ssl.find_structures(model)
+        if "lstm" in s.name and s.size == 5
+    )
+    forward.zero([0, 1])
+    backward.zero([0, 1, 2])
+    small = tf_ssl.shrink(model)
+    assert isinstance(small.get_layer("both"), layers.Bidirectional)
+    assert small.get_layer("both").forward_layer.units == 3
+    assert small.get_layer("both").backward_layer.units == 3
+    tokens = np.array([[1, 10, 3, 0, 0, 0], [4, 4, 0, 0, 0, 0]])
+    np.testing.assert_allclose(
+        small(tokens), model(tokens), rtol=1e-5, atol=1e-6
+    )
