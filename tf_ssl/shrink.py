@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import keras
 import numpy as np
 
+from tf_ssl import checks
 from tf_ssl.analysis import Weights, analyse, trace
 from tf_ssl.difference import relative_difference
 from tf_ssl.find_structures import roots_of_structures, zero_small
@@ -174,21 +174,9 @@ def shrink(
 
 
 def _check(threshold, round_to, min_units):
-    if not (
-        isinstance(threshold, (int, float))
-        and math.isfinite(threshold)
-        and threshold >= 0
-    ):
-        raise ValueError(
-            "Invalid value for argument threshold. Expected a finite number "
-            f">= 0. Received: threshold={threshold!r}"
-        )
-    for name, value in (("round_to", round_to), ("min_units", min_units)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"Invalid value for argument {name}. Expected an integer >= 1. "
-                f"Received: {name}={value!r}"
-            )
+    checks.not_negative("threshold", threshold)
+    checks.integer("round_to", round_to, 1)
+    checks.integer("min_units", min_units, 1)
 
 
 def _counts(variable):
@@ -198,12 +186,12 @@ def _counts(variable):
 def _needs_padding(found, read, findings, structures, roots_of, with_inputs):
     """Units that are constant but for padding: they stay."""
     inexact = analyse(found, read, with_inputs, exact=False)
-    analyse_again = []
+    kept = []
     for structure in structures:
         roots = roots_of[structure.name]
         count = int((inexact.removable & ~findings.removable)[roots].sum())
         if count:
-            analyse_again.append(
+            kept.append(
                 (
                     structure.name,
                     count,
@@ -211,7 +199,7 @@ def _needs_padding(found, read, findings, structures, roots_of, with_inputs):
                     "allow_inexact=True removes them",
                 )
             )
-    return analyse_again
+    return kept
 
 
 def _difference(model, read, small, sample):
