@@ -18,6 +18,7 @@ def find_structures(model, exclude=()) -> Structures:
     through sums, products, concatenations and reshapes, in nested models as
     well. Layers joined by a sum share their units.
 
+    >>> import tf_ssl
     >>> import keras
     >>> inputs = keras.Input([4])
     >>> x = keras.layers.Dense(3, name="hidden")(inputs)

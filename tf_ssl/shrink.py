@@ -87,6 +87,7 @@ def shrink(
     are constant go as wholes. The argument is not changed. Folded constants are
     exact in inference; where Dropout lies between, not in training.
 
+    >>> import tf_ssl
     >>> import keras
     >>> model = keras.Sequential([keras.Input([4]), keras.layers.Dense(3),
     ...                           keras.layers.Dense(2)])
