@@ -6,7 +6,7 @@ import pkgutil
 
 import pytest
 
-PACKAGES = ("custom_ops", "models", "tf_terngrad")
+PACKAGES = ("custom_ops", "models", "tf_ssl", "tf_terngrad")
 
 
 def _modules():

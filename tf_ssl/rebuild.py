@@ -173,6 +173,11 @@ class Rebuild:
                 node.outputs, keras.tree.flatten(outputs), strict=True
             ):
                 tensors[id(old)] = new
+        if isinstance(model, keras.Sequential):
+            made = [self._made.get(id(layer)) for layer in model.layers]
+            plain = not (is_outer and self._gather_inputs)
+            if plain and all(isinstance(x, keras.Layer) for x in made):
+                return keras.Sequential([*inputs, *made], name=model.name)
         outputs = keras.tree.pack_sequence_as(
             function._outputs_struct, [tensors[id(t)] for t in function.outputs]
         )

@@ -278,10 +278,38 @@ def test_nested_and_shared_models():
     structures["inner/units"].zero([1, 4])
     small = tf_ssl.shrink(model)
     assert small.get_layer("nested").get_layer("inner").units == 3
-    assert small.get_layer("nested").get_layer("shared").kernel.shape.as_list() == [4, 5]
+    assert small.get_layer("nested").get_layer(
+        "shared"
+    ).kernel.shape.as_list() == [4, 5]
     assert small.get_layer("b").units == 4
     assert sorted(small.output) == ["one", "two"]
     assert_same(model, small)
+
+
+def test_sequential_of_open_size():
+    model = fill(
+        keras.Sequential(
+            [
+                keras.Input([None, None, 2]),
+                layers.Conv2D(5, 3, name="a"),
+                layers.MaxPooling2D(4),
+                layers.Conv2D(3, 2, name="b"),
+                layers.GlobalAveragePooling2D(),
+            ]
+        )
+    )
+    tf_ssl.find_structures(model)["a/filters"].zero([0, 3])
+    small = tf_ssl.shrink(model)
+    assert isinstance(small, keras.Sequential)
+    assert small.layers[0].filters == 3
+    x = np.random.default_rng(0).standard_normal([2, 20, 17, 2])
+    np.testing.assert_allclose(small(x), model(x), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="took no random input of the sizes"):
+        tf_ssl.shrink(
+            keras.Sequential(
+                [keras.Input([None, 2]), layers.Cropping1D([300, 0])]
+            )
+        )
 
 
 def test_inputs_are_gathered_on_request():
