@@ -1,10 +1,18 @@
 """Structured sparsity: networks that learn what they can do without."""
 
 from tf_ssl import callbacks, pictures, rules
+from tf_ssl.compare import compare
+from tf_ssl.comparison import Comparison
+from tf_ssl.export import check_export, export
 from tf_ssl.find_blocks import find_blocks
 from tf_ssl.find_structures import find_structures
 from tf_ssl.group_lasso import GroupLasso
+from tf_ssl.group_lasso_optimizer import GroupLassoOptimizer
+from tf_ssl.latency import Latency, measure_latency
+from tf_ssl.machine import machine
 from tf_ssl.magnitude import zero_random
+from tf_ssl.multiply_add_table import multiply_add_rule
+from tf_ssl.multiply_adds import MultiplyAdds, multiply_adds
 from tf_ssl.regularize import regularize
 from tf_ssl.regularizer_sum import RegularizerSum
 from tf_ssl.rules import Rule, structure_rule
@@ -13,7 +21,11 @@ from tf_ssl.sparsity import model_sparsity, sparsity
 from tf_ssl.structure import Slice, Structure, Structures
 
 __all__ = [
+    "Comparison",
     "GroupLasso",
+    "GroupLassoOptimizer",
+    "Latency",
+    "MultiplyAdds",
     "RegularizerSum",
     "Rule",
     "ShrinkReport",
@@ -21,9 +33,16 @@ __all__ = [
     "Structure",
     "Structures",
     "callbacks",
+    "check_export",
+    "compare",
+    "export",
     "find_blocks",
     "find_structures",
+    "machine",
+    "measure_latency",
     "model_sparsity",
+    "multiply_add_rule",
+    "multiply_adds",
     "pictures",
     "regularize",
     "rules",

@@ -53,7 +53,8 @@ def multiply_add_rule(*layers) -> Callable:
     ...         return x * x
     >>> @multiply_add_rule(Square)
     ... def square(layer, call):
-    ...     return math.prod(call.input_shapes[0])
+    ...     batch_size, features = call.input_shapes[0]
+    ...     return batch_size * features
     >>> images = keras.Input((3,))
     >>> model = keras.Model(images, Square(name="square")(images))
     >>> multiply_adds(model)

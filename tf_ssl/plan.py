@@ -64,7 +64,7 @@ def make_plan(
             reason = (
                 f"at least {min_units} must stay"
                 if live < min_units
-                else f"numbers of units are rounded up to multiples of {round_to}"
+                else f"numbers of units are multiples of {round_to}"
             )
             dead = roots[goes[roots]]
             norms = norms_of[structure.name][goes[roots]]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+import tf_ssl
 
 
 @keras.saving.register_keras_serializable(package="models")
@@ -25,6 +28,8 @@ class LocalResponseNormalization(keras.layers.Layer):
       bias: > 0; default 2.
       alpha: weight of the squares, > 0; default 1e-4.
       beta: exponent, > 0; default 0.75.
+      positions: c of each channel, ascending integers >= 0, where channels are
+        missing (they count as zero); None: 0, 1, 2, ...
       **kwargs: of `keras.layers.Layer`.
 
     Raises:
@@ -42,6 +47,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         bias: float = 2.0,
         alpha: float = 1e-4,
         beta: float = 0.75,
+        positions: list[int] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -56,15 +62,36 @@ class LocalResponseNormalization(keras.layers.Layer):
                     f"Invalid value for argument {name}. Expected a positive "
                     f"number. Received: {name}={value}"
                 )
+        if positions is not None and (
+            min(positions, default=0) < 0
+            or sorted(set(positions)) != list(positions)
+        ):
+            raise ValueError(
+                "Invalid value for argument positions. Expected ascending "
+                f"integers >= 0. Received: positions={positions}"
+            )
+        self.positions = positions
         self.depth_radius = depth_radius
         self.bias = bias
         self.alpha = alpha
         self.beta = beta
 
     def call(self, inputs):
+        if self.positions is not None:
+            return self._call_with_gaps(inputs)
         return tf.nn.local_response_normalization(
             inputs, self.depth_radius, self.bias, self.alpha, self.beta
         )
+
+    def _call_with_gaps(self, inputs):
+        positions = np.array(self.positions)
+        distance = np.abs(positions[:, None] - positions)
+        near = tf.constant(distance <= self.depth_radius)  # [channel, channel]
+        squares = tf.tensordot(
+            tf.square(inputs), tf.cast(near, inputs.dtype), axes=1
+        )
+        norm = self.bias + self.alpha * squares
+        return inputs * tf.pow(norm, -self.beta)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -76,4 +103,42 @@ class LocalResponseNormalization(keras.layers.Layer):
             "bias": self.bias,
             "alpha": self.alpha,
             "beta": self.beta,
+            "positions": self.positions,
         }
+
+
+@tf_ssl.structure_rule(LocalResponseNormalization)
+class LocalResponseNormalizationRule(tf_ssl.Rule):
+    """Channels that are zero can go: the others know where they were."""
+
+    # Neighbours read a channel, as weights would.
+    is_reader = True
+
+    def trace(self, tracer, inputs):
+        self.ids = inputs[0].ids
+        return [inputs[0]]
+
+    def constants(self, read, inputs):
+        return [np.where(inputs[0] == 0, 0.0, np.nan)]
+
+    def needs(self, read, outputs, inputs, gone):
+        return [np.ones(len(inputs[0]), bool)]
+
+    def foldable(self, read, constants, index):
+        return constants == 0
+
+    def folds(self, read, constants, index):
+        return []  # zeros leave nothing behind
+
+    def config(self, keep):
+        kept = keep(self.ids)
+        if kept.all():
+            return {}
+        before = self.op.positions
+        before = np.arange(len(kept)) if before is None else np.array(before)
+        return {"positions": before[kept].tolist()}
+
+
+@tf_ssl.multiply_add_rule(LocalResponseNormalization)
+def _no_multiply_adds(call):
+    return 0
