@@ -47,8 +47,9 @@ class GroupLassoOptimizer(OptimizerWrapper):
         optimizer: Keras optimizer. A LossScaleOptimizer goes inside or around;
             tg.DistributedOptimizer goes around.
         structures: List of `Structure`s, of variables that this trains.
-        strength: Number >= 0, or dict of these by patterns of structures'
-            names (the first that matches counts; structures that none matches
+        strength: Number >= 0, for all structures but those of kind "input"; or
+            dict of these by patterns of structures' names (the first that
+            matches counts; structures that none matches
             are left alone).
         update: "subgradient" or "proximal".
         threshold: Number >= 0. See `threshold_by`; 0 turns it off.
@@ -85,7 +86,7 @@ class GroupLassoOptimizer(OptimizerWrapper):
 
     Example:
         >>> import numpy as np
-        >>> from tf_ssl.structure import Slice
+        >>> from tf_ssl.structure import Slice, Structure
         >>> kernel = keras.Variable([[3.0, 0.3], [4.0, 0.4]], name="kernel")
         >>> units = Slice(kernel, "out", np.array([[0, 1]]))
         >>> structure = Structure("dense/units", 2, (units,))
@@ -175,6 +176,7 @@ class GroupLassoOptimizer(OptimizerWrapper):
     @strength.setter
     def strength(self, value):
         names = [strengths.name_of(s) for s in self.structures]
+        takes_part = self.takes_part()
         if isinstance(value, list | tuple | np.ndarray):
             if np.shape(value) != (len(names),):
                 raise ValueError(
@@ -184,10 +186,30 @@ class GroupLassoOptimizer(OptimizerWrapper):
                 )
             for number in value:
                 strengths.check(number)
-            self._strength.assign(np.asarray(value, np.float64))
-            return
-        strengths.check(value)
-        self._strength.assign(strengths.of_structures(value, names))
+            values = np.asarray(value, np.float64)
+        else:
+            strengths.check(value)
+            values = strengths.of_structures(value, names)
+            if not isinstance(value, dict):
+                values = values * takes_part
+        for name, number, known in zip(names, values, takes_part, strict=True):
+            if number and not known:
+                raise ValueError(
+                    f"Structure {name} was left alone by the patterns that the "
+                    "optimizer was made with, and takes no part. Make it with "
+                    "a pattern for it. Received: strength="
+                    f"{value!r}"
+                )
+        self._strength.assign(values)
+
+    def takes_part(self) -> np.ndarray:
+        """Which structures take part, boolean `[structures]`."""
+        return np.array(
+            [
+                strengths.takes_part(self.initial_strength, structure)
+                for structure in self.structures
+            ]
+        )
 
     def build(self, var_list):
         """Binds the structures; builds the wrapped optimizer."""
@@ -203,7 +225,13 @@ class GroupLassoOptimizer(OptimizerWrapper):
             bound, self.initial_strength, [v.path for v in var_list]
         )
         self._step = GroupLassoStep(
-            [self._trained(s) for s in bound],
+            [
+                self._trained(structure)
+                for structure, known in zip(
+                    bound, self.takes_part(), strict=True
+                )
+                if known
+            ],
             list(var_list),
             self._get_variable_index,
             self,
@@ -282,7 +310,7 @@ class GroupLassoOptimizer(OptimizerWrapper):
                 grads = self._add_gradients(grads, trainable_variables)
             update(grads, trainable_variables, learning_rate)
             penalty = self._step.after_update(
-                core, learning_rate, self._strength.value
+                core, learning_rate, self._current()
             )
             if penalty is not None:
                 self.group_lasso.assign(penalty)
@@ -308,14 +336,19 @@ class GroupLassoOptimizer(OptimizerWrapper):
 
     def _add_gradients(self, grads, variables):
         grads, penalty = self._step.add_gradients(
-            grads, variables, self._strength.value
+            grads, variables, self._current()
         )
         self.group_lasso.assign(penalty)
         return grads
 
+    def _current(self):
+        """Strengths of the structures that take part."""
+        positions = np.flatnonzero(self.takes_part())
+        return tf.gather(self._strength.value, positions)
+
     def penalty(self):
         """The penalty at the current weights and strengths, a scalar."""
-        return self._step.penalty(self._strength.value)
+        return self._step.penalty(self._current())
 
     def finalize_variable_values(self, var_list):
         """Lets the wrapped optimizer write its averages; zeroes again."""
@@ -350,7 +383,9 @@ class GroupLassoOptimizer(OptimizerWrapper):
     def _config(self, structure):
         if isinstance(structure, dict):
             return structure
-        if self.built:
+        if self.built and strengths.takes_part(
+            self.initial_strength, structure
+        ):
             return self._trained(structure).get_config()
         # Moving statistics are not among the variables that `build` gets.
         trained = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tf_ssl import dykstra, inner_metric, strengths
+from tf_ssl import dykstra, inner_metric
 from tf_ssl.proximal import proximal_step
 from tf_ssl.segments import Groups
 from tf_ssl.thresholding import ElementThreshold, zero_groups
@@ -53,18 +53,10 @@ class GroupLassoStep:
         self._dtype = tf.float64 if any(of_double) else tf.float32
         shapes = {p: tuple(variables[p].shape) for p in self._positions}
         self._element_threshold = None
-        given = settings.initial_strength
-        self._named = [
-            g for g in self.groups if strengths.is_named(given, g.name)
-        ]
         if self._update == "subgradient" and self._threshold:
             if settings.threshold_by == "element" or settings.threshold_all:
                 self._element_threshold = ElementThreshold(
-                    [
-                        s
-                        for s in structures
-                        if strengths.is_named(given, s.name)
-                    ],
+                    structures,
                     position_of,
                     self._threshold,
                     settings.threshold_all,
@@ -92,8 +84,9 @@ class GroupLassoStep:
             raise ValueError(
                 "update='proximal' takes groups that share no weights. Units "
                 f"of {names} share weights of the variable "
-                f"{self._variables[position].path}. Pass overlap='dykstra', "
-                "other roles, or update='subgradient'."
+                f"{self._variables[position].path}. Leave one out (strength="
+                "{pattern: ...}), or pass other roles, overlap='dykstra' or "
+                "update='subgradient'."
             )
 
     def penalty(self, strength):
@@ -185,7 +178,7 @@ class GroupLassoStep:
             self._element_threshold.apply(self._variables)
         elif self._threshold:
             zero_groups(
-                self._named, self._variables, self._values(), self._threshold
+                self.groups, self._variables, self._values(), self._threshold
             )
 
     def dead_units(self) -> list:

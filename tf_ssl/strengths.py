@@ -64,9 +64,18 @@ def of_structures(strength, names: Sequence[str]) -> np.ndarray:
     return np.array([_of(strength, name) or 0.0 for name in names], float)
 
 
-def is_named(strength, name: str) -> bool:
-    """Whether a strength is meant for the structure of this name."""
-    return not isinstance(strength, Mapping) or _of(strength, name) is not None
+def takes_part(strength, structure) -> bool:
+    """Whether a strength is meant for a structure.
+
+    A number is meant for all but features of the model's inputs; a pattern for
+    whatever it matches.
+    """
+    if isinstance(strength, Mapping):
+        return _of(strength, name_of(structure)) is not None
+    kind = (
+        structure["kind"] if isinstance(structure, Mapping) else structure.kind
+    )
+    return kind != "input"
 
 
 def name_of(structure) -> str:

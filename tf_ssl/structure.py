@@ -97,34 +97,26 @@ def squares(slices: Iterable[Slice], size: int, double_count=False, read=None):
     for parts in of_variable.values():
         square = np.square(np.asarray(read(parts[0].variable), np.float64))
         for i, part in enumerate(parts):
+            new = square
+            if parts[:i] and not double_count:
+                again = [
+                    _same(part, other, square.shape) for other in parts[:i]
+                ]
+                new = np.where(np.any(again, axis=0), 0.0, square)
             axes = tuple(a for a, n in enumerate(part.units.shape) if n == 1)
-            sums = square.sum(axis=axes, keepdims=True)
+            sums = new.sum(axis=axes, keepdims=True)
             owned = part.units >= 0
             sums = np.broadcast_to(sums, part.units.shape)
             total += np.bincount(
                 part.units[owned], weights=sums[owned], minlength=size
             )
-            if double_count:
-                continue
-            for other in parts[:i]:
-                both = overlap(part, other)
-                total -= np.bincount(
-                    both[1], weights=square[both[0]], minlength=size
-                )
     return total
 
 
-def overlap(first: Slice, second: Slice) -> tuple[tuple, np.ndarray]:
-    """Weights that two slices of a variable give to the same unit.
-
-    Returns:
-        Their positions, an integer array an axis, and their units.
-    """
-    shape = tuple(first.variable.shape)
+def _same(first, second, shape):
+    """Weights that two slices give to the same unit."""
     units = np.broadcast_to(first.units, shape)
-    same = (units == np.broadcast_to(second.units, shape)) & (units >= 0)
-    positions = np.nonzero(same)
-    return positions, units[positions]
+    return units == np.broadcast_to(second.units, shape)
 
 
 @dataclasses.dataclass(eq=False)
@@ -167,9 +159,7 @@ class Structure:
             double_count: A weight that belongs to a unit twice, such as the
                 diagonal of a recurrent kernel, counts twice (ISS, ICLR 2018).
         """
-        # Differences of sums of squares can end below zero.
-        total = squares(self.of(roles), self.size, double_count)
-        return np.sqrt(np.maximum(total, 0.0))
+        return np.sqrt(squares(self.of(roles), self.size, double_count))
 
     def zero(self, units) -> None:
         """Sets all weights of units to zero, but for moving statistics."""

@@ -251,7 +251,9 @@ def test_clip(limit, clip, factor):
 
 
 def test_sparse_gradients():
-    variable = keras.Variable(np.ones((4, 2)), dtype="float32", name="embeddings")
+    variable = keras.Variable(
+        np.ones((4, 2)), dtype="float32", name="embeddings"
+    )
     structure = Structure("s", 2, (Slice(variable, "out", np.arange(2)[None]),))
     optimizer = GroupLassoOptimizer(Sgd(1.0), [structure], 1.0)
     gradient = tf.IndexedSlices(
@@ -269,13 +271,13 @@ def test_averages_of_weights_keep_the_zeros(overwrite, update):
     inner = Sgd(
         0.1,
         use_ema=True,
-        ema_momentum=0.9,
+        ema_momentum=0.5,
         ema_overwrite_frequency=overwrite,
     )
     toy = Toy()
     optimizer = toy.wrap(inner, update)
     assert optimizer.use_ema
-    before = toy.minimize(optimizer, 30)
+    before = toy.minimize(optimizer, 60)
     optimizer.finalize_variable_values(toy.variables)
     kernel = toy.variables[0].numpy()
     average = inner._model_variables_moving_average[0].numpy()
@@ -436,11 +438,19 @@ def test_strength_is_a_variable():
     optimizer = GroupLassoOptimizer(Sgd(0.1), structures, {"hidden/*": 0.1})
     np.testing.assert_array_equal(optimizer.strength, [0.1, 0])
     optimizer.strength = 0.5
-    np.testing.assert_array_equal(optimizer.strength, [0.5, 0.5])
-    optimizer.strength = {"o*": 2.0}
-    np.testing.assert_array_equal(optimizer.strength, [0, 2.0])
-    optimizer.strength = [1.0, 3.0]
-    np.testing.assert_array_equal(optimizer.strength, [1.0, 3.0])
+    np.testing.assert_array_equal(optimizer.strength, [0.5, 0])
+    optimizer.strength = {"h*": 2.0}
+    np.testing.assert_array_equal(optimizer.strength, [2.0, 0])
+    optimizer.strength = [1.0, 0.0]
+    np.testing.assert_array_equal(optimizer.strength, [1.0, 0])
+    for value in ({"o*": 2.0}, [1.0, 3.0]):
+        with pytest.raises(ValueError) as error:
+            optimizer.strength = value
+        assert str(error.value) == (
+            "Structure other was left alone by the patterns that the optimizer "
+            "was made with, and takes no part. Make it with a pattern for it. "
+            f"Received: strength={value!r}"
+        )
     assert optimizer.initial_strength == {"hidden/*": 0.1}
     with pytest.raises(ValueError) as error:
         optimizer.strength = [1.0]
@@ -451,7 +461,10 @@ def test_strength_is_a_variable():
 
 
 def test_structures_that_no_pattern_matches_keep_small_weights():
-    variables = [keras.Variable(np.full((1, 2), 1e-6), dtype="float32", name=n) for n in "ab"]
+    variables = [
+        keras.Variable(np.full((1, 2), 1e-6), dtype="float32", name=n)
+        for n in "ab"
+    ]
     structures = [
         Structure(v.name, 2, (Slice(v, "out", np.arange(2)[None]),))
         for v in variables
@@ -465,8 +478,35 @@ def test_structures_that_no_pattern_matches_keep_small_weights():
         assert (variables[1].numpy() != 0).all()
 
 
+def test_structures_that_no_pattern_matches_may_overlap():
+    toy = Toy()
+    rows = Structure(
+        "layer/input",
+        3,
+        (Slice(toy.variables[0], "in", np.arange(3)[:, None]),),
+        roles=("in",),
+    )
+    optimizer = GroupLassoOptimizer(
+        Sgd(0.1),
+        [rows, toy.structure],
+        {"*/units": 0.1},
+        update="proximal",
+    )
+    plain = Toy()
+    assert_same(
+        toy.minimize(optimizer, 10),
+        plain.minimize(plain.wrap(Sgd(0.1), "proximal"), 10),
+    )
+    copy = GroupLassoOptimizer.from_config(optimizer.get_config())
+    copy.build(toy.variables)
+    assert copy.get_config() == optimizer.get_config()
+    assert float(copy.penalty()) == pytest.approx(float(optimizer.penalty()))
+
+
 def test_threshold_of_all_variables_warns():
-    variables = [keras.Variable(np.full(2, 1e-6), dtype="float32", name=n) for n in "ab"]
+    variables = [
+        keras.Variable(np.full(2, 1e-6), dtype="float32", name=n) for n in "ab"
+    ]
     structure = Structure("s", 2, (Slice(variables[0], "out", np.arange(2)),))
     with pytest.warns(UserWarning) as warned:
         optimizer = GroupLassoOptimizer(

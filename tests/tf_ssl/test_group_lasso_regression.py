@@ -226,7 +226,7 @@ def test_one_step_of_sgd(update):
 
 def test_overlapping_groups():
     """Rows and columns of one kernel: refused, or by Dykstra's algorithm."""
-    values = RNG.normal(size=(6, 6))
+    values = np.random.default_rng(3).normal(size=(6, 6))
     variable = keras.Variable(values, dtype="float64", name="recurrent")
     units = np.arange(6)
     structure = Structure(
@@ -245,8 +245,9 @@ def test_overlapping_groups():
         refused.build([variable])
     assert str(error.value) == (
         "update='proximal' takes groups that share no weights. Units of "
-        "structure rnn/units share weights of the variable recurrent. Pass "
-        "overlap='dykstra', other roles, or update='subgradient'."
+        "structure rnn/units share weights of the variable recurrent. Leave "
+        "one out (strength={pattern: ...}), or pass other roles, "
+        "overlap='dykstra' or update='subgradient'."
     )
     optimizer = GroupLassoOptimizer(
         optimizers.SGD(1.0),

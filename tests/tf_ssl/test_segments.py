@@ -53,8 +53,12 @@ def dtype_of(value, dtype):
 
 def _recurrent():
     """Columns, rows and a consumer of 3 units of a simple recurrent layer."""
-    kernel = keras.Variable(RNG.normal(size=(2, 6)), dtype="float64", name="kernel")
-    recurrent = keras.Variable(RNG.normal(size=(3, 6)), dtype="float64", name="u")
+    kernel = keras.Variable(
+        RNG.normal(size=(2, 6)), dtype="float64", name="kernel"
+    )
+    recurrent = keras.Variable(
+        RNG.normal(size=(3, 6)), dtype="float64", name="u"
+    )
     gates = np.tile(np.arange(3), 2)
     return Structure(
         "rnn/units",

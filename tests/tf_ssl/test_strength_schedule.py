@@ -91,9 +91,7 @@ def test_by_step_and_absolute():
     assert seen == [0.0, 0.0] + [0.25] * 4 + [0.5] * 2
     fit(
         model,
-        callbacks=[
-            StrengthSchedule(lambda e: {"hid*": 0.75}, relative=False)
-        ],
+        callbacks=[StrengthSchedule(lambda e: {"hid*": 0.75}, relative=False)],
     )
     assert float(optimizer.strength[0]) == 0.75
 
@@ -139,9 +137,7 @@ def test_controller_reaches_the_target(target, strength, every, measure):
         update="proximal",
     )
     model.compile(optimizer, "mse", jit_compile=False)
-    controller = StrengthController(
-        target, measure, epochs=40, every=every
-    )
+    controller = StrengthController(target, measure, epochs=40, every=every)
     history = model.fit(
         inputs, targets, 32, 60, verbose=0, callbacks=[controller]
     ).history

@@ -16,8 +16,16 @@ def test_the_first_pattern_that_matches_counts():
     given = {"conv2/*": 3.0, "conv*": 0.5}
     values = strengths.of_structures(given, NAMES)
     np.testing.assert_array_equal(values, [0.5, 3.0, 0.0])
-    assert [strengths.is_named(given, n) for n in NAMES] == [True, True, False]
-    assert strengths.is_named(0.0, "dense/units")
+    configs = [{"name": name, "kind": "units"} for name in NAMES]
+    parts = [strengths.takes_part(given, config) for config in configs]
+    assert parts == [True, True, False]
+
+
+def test_inputs_take_part_only_by_name():
+    pixels = {"name": "images/input", "kind": "input"}
+    assert not strengths.takes_part(1.0, pixels)
+    assert strengths.takes_part({"images/*": 1.0}, pixels)
+    assert strengths.takes_part(0.0, {"name": "a/units", "kind": "units"})
 
 
 def test_a_pattern_that_matches_nothing():

@@ -73,6 +73,19 @@ def test_norms_count_a_weight_once():
     assert not np.allclose(once, twice)
 
 
+def test_norms_count_what_three_slices_name_once():
+    kernel = variable([3, 3])
+    slices = (
+        Slice(kernel, "out", np.arange(3)[None]),
+        Slice(kernel, "out", np.arange(3)[:, None]),
+        Slice(kernel, "out", np.arange(3)[None]),
+    )
+    value = kernel.numpy().astype(np.float64) ** 2
+    expected = value.sum(axis=0) + value.sum(axis=1) - np.diag(value)
+    norms = Structure("s", 3, slices).norms()
+    np.testing.assert_allclose(norms, np.sqrt(expected))
+
+
 def test_zero_leaves_statistics_alone():
     gamma, variance = variable([4], "gamma"), variable([4], "variance")
     units = np.arange(4)

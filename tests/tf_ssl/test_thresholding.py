@@ -76,7 +76,9 @@ def test_weights_of_no_unit_stay():
         "s", 1, (Slice(variable, "out", np.array([[-1, 0, -1]])),)
     )
     ElementThreshold([structure], lambda v: 0, 1e-4).apply([variable])
-    np.testing.assert_array_equal(np.array(variable) == 0, [[False, True, False]])
+    np.testing.assert_array_equal(
+        np.array(variable) == 0, [[False, True, False]]
+    )
 
 
 def test_a_variable_of_two_structures():
@@ -106,9 +108,7 @@ def test_groups_go_by_their_norm(threshold, dead):
     variables = _variables()
     kernel = variables[0]
     before = np.array(kernel)
-    groups = Groups(
-        "s", [Slice(kernel, "out", np.array([[0, 1, 2]]))], 3, [0]
-    )
+    groups = Groups("s", [Slice(kernel, "out", np.array([[0, 1, 2]]))], 3, [0])
     zero_groups([groups], variables, {0: kernel.value}, threshold)
     expected = before.copy()
     expected[:, dead] = 0

@@ -222,7 +222,8 @@ class StrengthController(keras.callbacks.Callback):
 
 def _initial(optimizer) -> np.ndarray:
     names = [strengths.name_of(s) for s in optimizer.structures]
-    return strengths.of_structures(optimizer.initial_strength, names)
+    values = strengths.of_structures(optimizer.initial_strength, names)
+    return values * optimizer.takes_part()
 
 
 def _check_above(name, value, bound):
