@@ -4,6 +4,11 @@
 
 Takes model.keras, or the last checkpoint of a run that is not finished; the
 data set is the one that the run was trained on.
+
+    python eval.py --workdir=runs/ssl_lenet3_finetune --shrink --export=tflite
+
+also writes workdir/shrunk.keras, the model without the units that it does not
+need, compares the two, and exports the smaller one.
 """
 
 from __future__ import annotations
@@ -18,8 +23,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 import keras
 from absl import app, flags, logging
 
+import tf_ssl
 import train
 from tf_terngrad import checkpoint
+
+# What --export writes into the workdir.
+_EXPORTS = {
+    "savedmodel": "savedmodel",
+    "tflite": "model.tflite",
+    "onnx": "model.onnx",
+}
 
 
 def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
@@ -40,6 +53,27 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         lower_bound=1,
         flag_values=to,
     )
+    flags.DEFINE_bool(
+        "shrink",
+        False,
+        "Removes the units that the model does not need, tests what remains, "
+        "compares the two and writes workdir/shrunk.keras.",
+        flag_values=to,
+    )
+    flags.DEFINE_bool(
+        "latency",
+        False,
+        "Times the inference of 1 and of 32 images; --shrink does so, too.",
+        flag_values=to,
+    )
+    flags.DEFINE_enum(
+        "export",
+        None,
+        list(_EXPORTS),
+        "Writes the model, with --shrink the smaller one, in that format into "
+        "the workdir and compares what it computes.",
+        flag_values=to,
+    )
     flags.mark_flag_as_required("workdir", flag_values=to)
 
 
@@ -52,7 +86,10 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate(options: flags.FlagValues) -> dict[str, float]:
-    """Prints the model, its test loss, error and accuracy; returns them."""
+    """Prints the model, its test loss, error and accuracy; returns them.
+
+    With --shrink those of the smaller model.
+    """
     # --- What the workdir holds
     try:
         workdir = pathlib.Path(options.workdir)
@@ -64,17 +101,36 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
 
-    # --- Test
+    result = _test(model, source, dataset, options.eval_batch_size)
+    try:
+        if options.shrink:
+            shrunk = tf_ssl.shrink(model)
+            path = workdir / "shrunk.keras"
+            shrunk.save(path)
+            print(f"\n{shrunk.shrink_report}\n")
+            result = _test(shrunk, path, dataset, options.eval_batch_size)
+            print(f"\n{tf_ssl.compare(model, shrunk)}", flush=True)
+            model = shrunk
+        elif options.latency:
+            for batch, latency in tf_ssl.measure_latency(model).items():
+                print(f"latency     {latency}, batch {batch}", flush=True)
+        if options.export:
+            _export(model, workdir / _EXPORTS[options.export], options, dataset)
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        sys.exit(f"eval.py: {error}")
+    return result
+
+
+def _test(model, source, dataset, batch_size) -> dict[str, float]:
+    """Prints and returns what the test images say."""
     model.compile(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,
     )
     result = model.evaluate(
-        dataset.test(options.eval_batch_size), verbose=0, return_dict=True
+        dataset.test(batch_size), verbose=0, return_dict=True
     )
-
-    # --- Report
     model.summary()
     print(
         f"model       {source}\n"
@@ -86,6 +142,17 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
         flush=True,
     )
     return result
+
+
+def _export(model, path, options, dataset) -> None:
+    """Writes the model and compares what is computed there."""
+    tf_ssl.export(model, path, format=options.export)
+    images, _ = next(iter(dataset.test(options.eval_batch_size)))
+    difference = tf_ssl.check_export(model, path, images)
+    print(
+        f"export      {path}, largest difference of outputs {difference:.1e}",
+        flush=True,
+    )
 
 
 def _trained_with(workdir: pathlib.Path) -> flags.FlagValues:

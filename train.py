@@ -3,6 +3,9 @@
     python train.py --flagfile=models/recipes/lenet_mnist_terngrad.flags
     horovodrun -np 2 python train.py --flagfile=...
 
+With --group_lasso, --structure_lasso or --depth_lasso the model learns which of
+its structures it can do without.
+
 Writes --workdir: flags.txt, metrics.jsonl, logs/ (TensorBoard), checkpoints/,
 model.keras, and with --diagnostics_every diagnostics/. The same command goes
 on where it was stopped. `eval.py --workdir` tests the model.
@@ -87,6 +90,19 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         None,
         "Rate in [0, 1), for models with dropout. Default: the model's own.",
     )
+    choice(
+        "shortcut",
+        None,
+        models.resnet_cifar.SHORTCUTS,
+        "Of resnet20, 32 and 56, to the next stage: A pads channels with "
+        "zeros, B is a 1 x 1 convolution. Default: A.",
+    )
+    text(
+        "init_from",
+        None,
+        "Begins with the weights of another run: its workdir, or a .keras "
+        "file. Default: random weights.",
+    )
     text("dataset", "mnist", "TFDS's name of a set of images, or: folder.")
     text(
         "data_dir",
@@ -106,7 +122,8 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         "none",
         models.data.AUGMENTATIONS,
         "Crops, mirrors and normalizes images. cifar: 24 x 24, contrast; "
-        "imagenet: 224 x 224, windows of random size.",
+        "cifar_pad: 32 x 32, shifted by up to 4; imagenet: 224 x 224, windows "
+        "of random size.",
     )
     count("batch_size", 32, "Images per worker and step, >= 1.", 1)
     count(
@@ -126,10 +143,12 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         "constant",
         run.optimizers.SCHEDULES,
         "polynomial: lr * sqrt(1 - t/T), as the paper; cosine: to 0; "
-        "exponential: times --lr_decay_rate every --lr_decay_epochs.",
+        "exponential: times --lr_decay_rate every --lr_decay_epochs; "
+        "multistep: times --lr_decay_rate at each of --lr_milestones.",
     )
-    number("lr_decay_rate", 0.1, "Of --lr_schedule=exponential, in (0, 1].")
-    number("lr_decay_epochs", 20.0, "Of the same, epochs, > 0.")
+    number("lr_decay_rate", 0.1, "Of exponential and multistep, in (0, 1].")
+    number("lr_decay_epochs", 20.0, "Of exponential, epochs, > 0.")
+    words("lr_milestones", [], "Of multistep, rising steps: 32000,48000.")
     number("momentum", 0.9, "Of momentum and nesterov, in [0, 1).")
     number(
         "weight_decay",
@@ -143,6 +162,41 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
         1,
         "Steps whose gradients are averaged before one exchange, >= 1.",
         1,
+    )
+
+    # --- Structured sparsity
+    words("group_lasso", [], run.group_lasso_flag.HELP)
+    number(
+        "structure_lasso",
+        0.0,
+        "Strength of the group Lasso on all filters and neurons, >= 0.",
+        0.0,
+    )
+    choice(
+        "structure_update",
+        "subgradient",
+        run.sparsity.UPDATES,
+        "How --structure_lasso and --depth_lasso are applied.",
+    )
+    number(
+        "depth_lasso",
+        0.0,
+        "Strength of the group Lasso on whole residual branches, >= 0.",
+        0.0,
+    )
+    number(
+        "threshold",
+        1e-4,
+        "Of what the flags above penalize, weights that are smaller become 0 "
+        "after each update; >= 0.",
+        0.0,
+    )
+    choice(
+        "freeze_zeros",
+        "none",
+        run.sparsity.FREEZE,
+        "Weights that are 0 at the start stay 0: each one; those of filters "
+        "and columns that are 0; those of residual branches that are 0.",
     )
 
     # --- Exchange of gradients
@@ -215,6 +269,11 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     check("learning_rate", lambda x: 0 < x < math.inf, "must be > 0")
     check("lr_decay_rate", lambda x: 0 < x <= 1, "must be in (0, 1]")
     check("lr_decay_epochs", lambda x: 0 < x < math.inf, "must be > 0")
+    check(
+        "lr_milestones",
+        lambda x: all(each.isdecimal() for each in x),
+        "must be steps such as 32000,48000",
+    )
     check("momentum", lambda x: 0 <= x < 1, "must be in [0, 1)")
 
 
@@ -245,7 +304,11 @@ def build_model(
     options: flags.FlagValues, dataset: models.data.ImageClassification
 ) -> keras.Model:
     """Builds the model that the flags name, for the images of a data set."""
-    own = {} if options.dropout is None else {"dropout": options.dropout}
+    own = {
+        name: options[name].value
+        for name in ("dropout", "shortcut")
+        if options[name].value is not None
+    }
     return models.build(
         options.model,
         input_shape=dataset.image_shape,
@@ -274,6 +337,7 @@ def train(options: flags.FlagValues) -> None:
     with _errors_in_one_line():
         dataset = open_dataset(options)
         _compression(options)
+        sparsity = _sparsity(options)
         run.workdir.check_writable(workdir)
         if checkpoint.latest(checkpoints) or (workdir / "model.keras").exists():
             _check_same_run(options)
@@ -302,6 +366,12 @@ def train(options: flags.FlagValues) -> None:
     # --- Model, optimizer, and where the run stands
     with _errors_in_one_line():
         model = build_model(options, dataset)
+        if options.init_from:
+            run.load_weights(model, options.init_from)
+        sparsity.regularize(model)
+        optimizer = sparsity.wrap(
+            _optimizer(options, steps, steps_per_epoch), model
+        )
     seed_streams(model, options.seed, rank)
     virtual = (
         tg.LocalWorkers(options.virtual_workers)
@@ -310,7 +380,7 @@ def train(options: flags.FlagValues) -> None:
     )
     model.compile(
         tg.DistributedOptimizer(
-            _optimizer(options, steps, steps_per_epoch),
+            optimizer,
             _compression(
                 options,
                 steps_per_epoch,
@@ -336,7 +406,7 @@ def train(options: flags.FlagValues) -> None:
     first_step = min(first_epoch * steps_per_epoch, steps)
     if rank == 0:
         run.flags_file.write(workdir / "flags.txt", options, _flag_names())
-        _introduce(options, dataset, model, epochs, steps_per_epoch)
+        _introduce(options, dataset, model, epochs, steps_per_epoch, sparsity)
     if first_epoch >= epochs:
         if rank == 0:
             run.workdir.save_model(model, workdir / "model.keras")
@@ -358,6 +428,7 @@ def train(options: flags.FlagValues) -> None:
         tg.callbacks.ReplicaCheck(),
         run.StopAtStep(steps, first_step),
         run.Throughput(batch_size, first_step),
+        *sparsity.callbacks(workdir / "logs" if rank == 0 else None),
     ]
     if rank == 0:
         callbacks += [
@@ -435,6 +506,17 @@ def _compression(options, steps_per_epoch=1, link=None):
     )
 
 
+def _sparsity(options):
+    return run.Sparsity(
+        options.group_lasso,
+        options.structure_lasso,
+        options.structure_update,
+        options.depth_lasso,
+        options.threshold,
+        options.freeze_zeros,
+    )
+
+
 def _optimizer(options, steps, steps_per_epoch):
     # Schedules count updates, of which there is one in `accumulate` steps.
     learning_rate = run.optimizers.schedule(
@@ -448,6 +530,9 @@ def _optimizer(options, steps, steps_per_epoch):
                 options.lr_decay_epochs * steps_per_epoch / options.accumulate
             ),
         ),
+        milestones=[
+            int(step) // options.accumulate for step in options.lr_milestones
+        ],
     )
     return run.optimizers.build(
         options.optimizer,
@@ -471,7 +556,9 @@ def _check_same_run(options) -> None:
     run.flags_file.check_same(options.workdir, before, options, names)
 
 
-def _introduce(options, dataset, model, epochs, steps_per_epoch) -> None:
+def _introduce(
+    options, dataset, model, epochs, steps_per_epoch, sparsity
+) -> None:
     size, virtual = tg.size(), options.virtual_workers
     _write(
         f"model        {options.model}, {model.count_params():,} parameters\n"
@@ -484,7 +571,9 @@ def _introduce(options, dataset, model, epochs, steps_per_epoch) -> None:
         f"training     {epochs} epochs of {steps_per_epoch} steps, "
         f"{options.optimizer}, learning rate {options.learning_rate:g} "
         f"{options.lr_schedule}\n"
-        f"compression  {model.optimizer.compression}\n"
+        + (f"begins from  {options.init_from}\n" if options.init_from else "")
+        + (f"sparsity     {sparsity}\n" if sparsity.active else "")
+        + f"compression  {model.optimizer.compression}\n"
         f"kernels      {custom_ops.describe()}\n"
         f"workdir      {options.workdir}\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from models.blocks import conv_bn
 from models.checks import check_dropout, check_images
 from models.layers import LocalResponseNormalization
 from models.seeds import layer_seeds
@@ -58,17 +59,9 @@ def alexnet(
         )
 
     def conv(x, filters, size, name, strides=1):
-        x = keras.layers.Conv2D(
-            filters,
-            size,
-            strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=normal(0.01),
-            name=f"conv{name}",
-        )(x)
-        x = keras.layers.BatchNormalization(scale=False, name=f"bn{name}")(x)
-        return keras.layers.ReLU(name=f"relu{name}")(x)
+        return conv_bn(
+            x, filters, size, normal(0.01), f"{{}}{name}", strides, scale=False
+        )
 
     def normalize(x, name):
         return LocalResponseNormalization(name=f"lrn{name}")(x)

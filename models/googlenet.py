@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from models.blocks import conv_bn
 from models.checks import check_dropout, check_images
 from models.seeds import layer_seeds
 
@@ -66,17 +67,15 @@ def googlenet(
     seeds = iter(layer_seeds(seed, 58))
 
     def conv(x, filters, size, name, strides=1):
-        x = keras.layers.Conv2D(
+        return conv_bn(
+            x,
             filters,
             size,
+            keras.initializers.HeNormal(seed=next(seeds)),
+            f"{{}}{name}",
             strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=keras.initializers.HeNormal(seed=next(seeds)),
-            name=f"conv{name}",
-        )(x)
-        x = keras.layers.BatchNormalization(scale=False, name=f"bn{name}")(x)
-        return keras.layers.ReLU(name=f"relu{name}")(x)
+            scale=False,
+        )
 
     def pool(x, name, strides=2):
         return keras.layers.MaxPooling2D(3, strides, padding="same", name=name)(

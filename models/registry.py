@@ -9,22 +9,30 @@ import keras
 
 from models import (
     alexnet,
+    caffenet,
+    cifar10_full,
     convnet,
     googlenet,
     lenet,
     mlp,
     resnet50,
+    resnet_cifar,
     vgg_a,
 )
 
 # One line per model: its name and the function that builds it.
 _BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "alexnet": alexnet.alexnet,
+    "caffenet": caffenet.caffenet,
+    "cifar10_full": cifar10_full.cifar10_full,
     "convnet": convnet.convnet,
     "googlenet": googlenet.googlenet,
     "lenet": lenet.lenet,
     "mlp": mlp.mlp,
+    "resnet20": resnet_cifar.resnet20,
+    "resnet32": resnet_cifar.resnet32,
     "resnet50": resnet50.resnet50,
+    "resnet56": resnet_cifar.resnet56,
     "vgg_a": vgg_a.vgg_a,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from models.blocks import conv_bn
 from models.checks import check_images
 from models.seeds import layer_seeds
 
@@ -46,22 +47,18 @@ def resnet50(
     seeds = iter(layer_seeds(seed, 54))
 
     def conv(x, filters, size, name, strides=1, relu=True, gamma="ones"):
-        x = keras.layers.Conv2D(
+        return conv_bn(
+            x,
             filters,
             size,
+            keras.initializers.HeNormal(seed=next(seeds)),
+            f"{name}_{{}}",
             strides,
-            padding="same",
-            use_bias=False,
-            kernel_initializer=keras.initializers.HeNormal(seed=next(seeds)),
-            name=f"{name}_conv",
-        )(x)
-        x = keras.layers.BatchNormalization(
+            relu,
             momentum=0.9,
             epsilon=1e-5,
             gamma_initializer=gamma,
-            name=f"{name}_bn",
-        )(x)
-        return keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
+        )
 
     def block(x, filters, name, strides, project):
         shortcut = x

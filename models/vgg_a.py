@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from models.blocks import conv_bn
 from models.checks import check_dropout, check_images
 from models.seeds import layer_seeds
 
@@ -52,18 +53,9 @@ def vgg_a(
     images = x = keras.Input(input_shape, name="images")
     for block, layers in enumerate(_BLOCKS, start=1):
         for layer, filters in enumerate(layers, start=1):
-            x = keras.layers.Conv2D(
-                filters,
-                3,
-                padding="same",
-                use_bias=False,
-                kernel_initializer=glorot(),
-                name=f"conv{block}_{layer}",
-            )(x)
-            x = keras.layers.BatchNormalization(
-                scale=False, name=f"bn{block}_{layer}"
-            )(x)
-            x = keras.layers.ReLU(name=f"relu{block}_{layer}")(x)
+            x = conv_bn(
+                x, filters, 3, glorot(), f"{{}}{block}_{layer}", scale=False
+            )
         x = keras.layers.MaxPooling2D(2, name=f"pool{block}")(x)
     x = keras.layers.Flatten(name="flatten")(x)  # [batch, 7 * 7 * 512]
     for name in ("6", "7"):

@@ -1,9 +1,12 @@
 import pathlib
+import re
 import shutil
 
+import keras
 import pytest
 from absl import flags
 
+import tf_ssl
 import train
 from tests import fake_images
 from tests.test_train import options_of
@@ -78,6 +81,47 @@ def test_run_that_is_not_finished(finished, tmp_path, capsys):
         f"model       {workdir}/checkpoints/epoch-00003 "
         "(not finished: 3 epoch(s) done)\n"
     ) in capsys.readouterr().out
+
+
+def test_shrunk_model(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    model = keras.saving.load_model(workdir / "model.keras")
+    tf_ssl.find_structures(model)["hidden1/units"].zero(range(400))
+    model.save(workdir / "model.keras")
+    want = evaluate(f"--workdir={workdir}")
+    got = evaluate(f"--workdir={workdir}", "--shrink")
+    assert got == pytest.approx(want, rel=1e-5)
+    out = capsys.readouterr().out
+    assert "hidden1/units: 500 -> 100 units\n" in out
+    assert "multiply-adds of one example" in out  # the comparison
+    assert f"model       {workdir}/shrunk.keras\n" in out
+    shrunk = keras.saving.load_model(workdir / "shrunk.keras")
+    assert shrunk.get_layer("hidden1").units == 100
+
+
+def test_latency(finished, capsys):
+    evaluate(f"--workdir={finished}", "--latency")
+    assert re.search(
+        r"^latency     [\d.]+ ± [\d.]+ ms, batch 1\n"
+        r"latency     [\d.]+ ± [\d.]+ ms, batch 32\n\Z",
+        capsys.readouterr().out,
+        re.M,
+    )
+
+
+@pytest.mark.parametrize(
+    "format, name", [("savedmodel", "savedmodel"), ("tflite", "model.tflite")]
+)
+def test_export(finished, tmp_path, capsys, format, name):
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    evaluate(f"--workdir={workdir}", f"--export={format}")
+    assert (workdir / name).exists()
+    text = capsys.readouterr().out.splitlines()[-1]
+    before, difference = text.rsplit(" ", 1)
+    assert before == (
+        f"export      {workdir}/{name}, largest difference of outputs"
+    )
+    assert float(difference) <= 1e-5
 
 
 def test_moved_data(finished, data_dir, tmp_path):

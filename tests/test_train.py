@@ -132,6 +132,77 @@ def test_resumed_run_equals_uninterrupted_run_to_the_bit(
         assert entry == want
 
 
+def test_sparsity_is_learned_and_held(start, tmp_path, monkeypatch, capsys):
+    plain = ("--model=mlp", "--compression=none", "--epochs=2")
+    dense = start(*plain, workdir=tmp_path / "dense")
+    entries = metrics_log.read(dense / "metrics.jsonl")
+    assert not {"zero_rows", "group_lasso"} & set(entries[-1])
+
+    # A few steps: most inputs are all but gone already.
+    model = keras.saving.load_model(dense / "model.keras")
+    kernel = model.get_layer("hidden1").kernel
+    faint = np.arange(256) % 4 > 0
+    kernel.assign(kernel.numpy() * np.where(faint, 0.005, 1.0)[:, None])
+    model.save(dense / "model.keras")
+
+    sparse = (
+        *plain,
+        f"--init_from={dense}",
+        "--lr_schedule=polynomial",
+        "--group_lasso=hidden1@row+column:0.005",
+        "--threshold=0.001",
+    )
+    whole = start(*sparse, workdir=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(KeyboardInterrupt):
+            start(*sparse)
+    workdir = start(*sparse)
+    for a, b in zip(weights(whole), weights(workdir), strict=True):
+        np.testing.assert_array_equal(a, b)
+    out = capsys.readouterr().out
+    assert re.search(f"^begins from  {dense}$", out, re.M)
+    assert re.search(
+        r"^sparsity     hidden1@row\+column:0.005, threshold 0.001$", out, re.M
+    )
+    entries = metrics_log.read(workdir / "metrics.jsonl")
+    # The faint ones of which no image makes use.
+    assert entries[-1]["zero_columns"] > 0.02
+    assert any((workdir / "logs" / "sparsity").iterdir())
+
+    tuned = start(
+        *plain,
+        f"--init_from={workdir}",
+        "--freeze_zeros=element",
+        workdir=tmp_path / "tuned",
+    )
+    kernels, before = (
+        [w for w in weights(folder) if w.ndim == 2]
+        for folder in (tuned, workdir)
+    )
+    for kernel, old in zip(kernels, before, strict=True):
+        assert not kernel[old == 0].any()
+        assert (kernel != old).any()
+
+
+@pytest.mark.parametrize("update", ["subgradient", "proximal"])
+def test_structures_and_several_workers(start, update):
+    workdir = start(
+        "--model=mlp",
+        "--compression=none",
+        "--epochs=3",
+        "--lr_schedule=polynomial",
+        "--structure_lasso=0.03",
+        f"--structure_update={update}",
+        "--virtual_workers=2",
+        "--batch_size=5",
+        "--accumulate=2",
+    )
+    entries = metrics_log.read(workdir / "metrics.jsonl")
+    assert entries[-1]["group_lasso"] < entries[0]["group_lasso"]
+    assert "dead_units" in entries[-1]
+
+
 def test_virtual_workers(start, tmp_path, monkeypatch, capsys):
     arguments = (*MLP, "--epochs=4", "--virtual_workers=5", "--batch_size=2")
     whole = start(*arguments, workdir=tmp_path / "whole")
@@ -297,6 +368,33 @@ def test_pattern_that_fits_no_variable(start):
     assert "nothing" in message
 
 
+def test_group_lasso_that_cannot_be_read(start):
+    message = exit_message(lambda: start("--epochs=1", "--group_lasso=filter"))
+    assert message == (
+        "train.py: Invalid value for flag --group_lasso. Expected "
+        "[PATTERN@]KIND[+KIND...]:STRENGTH with a finite strength >= 0. "
+        "Received: 'filter'"
+    )
+
+
+def test_group_lasso_on_nothing(start):
+    message = exit_message(
+        lambda: start("--epochs=1", "--group_lasso=dense*@row:0.1")
+    )
+    assert message.startswith("train.py: Invalid value for argument patterns.")
+    assert message.endswith("Received: 'dense*'")
+
+
+def test_weights_that_are_not_there(start, tmp_path):
+    message = exit_message(
+        lambda: start("--epochs=1", f"--init_from={tmp_path}/none")
+    )
+    assert message == (
+        f"train.py: No weights to begin from: no such file: {tmp_path}/none. "
+        "Expected a .keras file, or the workdir of a finished run of train.py"
+    )
+
+
 def test_dropout_of_a_model_without(start):
     message = exit_message(lambda: start("--epochs=1", "--dropout=0.5"))
     assert message == (
@@ -311,7 +409,8 @@ def test_dropout_of_a_model_without(start):
         (
             "--model=lenett",
             "flag --model=lenett: value should be one of "
-            "<alexnet|convnet|googlenet|lenet|mlp|resnet50|vgg_a>",
+            "<alexnet|caffenet|cifar10_full|convnet|googlenet|lenet|mlp|"
+            "resnet20|resnet32|resnet50|resnet56|vgg_a>",
         ),
         (
             "--optimizer=sdg",
@@ -321,7 +420,7 @@ def test_dropout_of_a_model_without(start):
         (
             "--lr_schedule=linear",
             "flag --lr_schedule=linear: value should be one of "
-            "<constant|polynomial|cosine|exponential>",
+            "<constant|polynomial|cosine|exponential|multistep>",
         ),
         (
             "--compression=ternary",
@@ -352,6 +451,25 @@ def test_dropout_of_a_model_without(start):
         ("--momentum=1", "flag --momentum=1.0: must be in [0, 1)"),
         ("--lr_decay_rate=2", "flag --lr_decay_rate=2.0: must be in (0, 1]"),
         ("--lr_decay_epochs=0", "flag --lr_decay_epochs=0.0: must be > 0"),
+        (
+            "--lr_milestones=5,x",
+            "flag --lr_milestones=['5', 'x']: must be steps such as "
+            "32000,48000",
+        ),
+        (
+            "--structure_update=dual",
+            "flag --structure_update=dual: value should be one of "
+            "<subgradient|proximal>",
+        ),
+        (
+            "--freeze_zeros=all",
+            "flag --freeze_zeros=all: value should be one of "
+            "<none|element|group|block>",
+        ),
+        (
+            "--depth_lasso=-1",
+            "flag --depth_lasso=-1: -1.0 is not a non-negative number",
+        ),
         (
             "--clip_factor=-1",
             "flag --clip_factor=-1: -1.0 is not a non-negative number",

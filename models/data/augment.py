@@ -51,6 +51,10 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
       with the contrast changed by a factor of 0.2 to 1.8; for testing the
       central crop. Each image is then standardized: mean 0, standard
       deviation 1.
+    - "cifar_pad", of residual networks: for training four pixels of the mean
+      colour around the image and a random crop of its own size, mirrored or
+      not; for testing the image. Colours are normalized by the mean and the
+      standard deviation of CIFAR-10.
     - "imagenet", after Inception: all images are resized to 8/7 of the
       network's size (256 for 224). For training a random window of 8 to 100 %
       of the area and an aspect ratio of 3/4 to 4/3, resized, mirrored or
@@ -64,15 +68,17 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     Args:
       name: one of `NAMES`.
       image_size: height and width that the network sees; None is the set's
-        for "none", 24 x 24 for "cifar", 224 x 224 for "imagenet".
+        for "none", 24 x 24 for "cifar", 32 x 32 for "cifar_pad", 224 x 224
+        for "imagenet".
 
     Raises:
       ValueError: `name` is not known.
 
     Reference:
       TernGrad (Wen et al., NIPS 2017), section 4; the authors' code for
-      CIFAR-10. Szegedy et al., Going deeper with convolutions, CVPR 2015,
-      section 6.
+      CIFAR-10. He et al., Deep residual learning for image recognition, CVPR
+      2016, section 4.2. Szegedy et al., Going deeper with convolutions, CVPR
+      2015, section 6.
     """
     if name == "none":
         return Augmentation(
@@ -90,6 +96,11 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
                 to_unit_range(central_crop(images, size))
             ),
         )
+    if name == "cifar_pad":
+        size = image_size or (32, 32)
+        return Augmentation(
+            name, size, size, 3, _train_cifar_pad, to_cifar_range
+        )
     if name == "imagenet":
         size = image_size or (224, 224)
         return Augmentation(
@@ -106,12 +117,30 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     )
 
 
-NAMES = ("none", "cifar", "imagenet")
+NAMES = ("none", "cifar", "cifar_pad", "imagenet")
+
+# Of the colours of CIFAR-10's training images, from 0 to 1.
+_CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
+_CIFAR_STDDEV = (0.2470, 0.2435, 0.2616)
+_CIFAR_PAD = 4  # pixels
 
 
 def to_unit_range(images: tf.Tensor) -> tf.Tensor:
     """Casts uint8 images to float32 in [0, 1]."""
     return tf.cast(images, tf.float32) / 255.0
+
+
+def to_cifar_range(images: tf.Tensor) -> tf.Tensor:
+    """Normalizes the colours of uint8 images by those of CIFAR-10.
+
+    Args:
+      images: `[batch, height, width, channels]`, 3 channels or 1 of grey.
+    """
+    mean, stddev = (
+        tf.constant(values if images.shape[-1] == 3 else [sum(values) / 3])
+        for values in (_CIFAR_MEAN, _CIFAR_STDDEV)
+    )
+    return (to_unit_range(images) - mean) / stddev
 
 
 def to_both_signs(images: tf.Tensor) -> tf.Tensor:
@@ -207,6 +236,14 @@ def _train_cifar(images, draws, size):
     images = crop(images, draws[:, 0], draws[:, 1], draws[:, 2] < 0.5, size)
     factor = 0.2 + 1.6 * draws[:, 3]
     return standardize(change_contrast(to_unit_range(images), factor))
+
+
+def _train_cifar_pad(images, draws):
+    size = images.shape[1:3]
+    border = [_CIFAR_PAD, _CIFAR_PAD]
+    # After normalizing: 0 is the mean colour.
+    images = tf.pad(to_cifar_range(images), [[0, 0], border, border, [0, 0]])
+    return crop(images, draws[:, 0], draws[:, 1], draws[:, 2] < 0.5, size)
 
 
 def _train_imagenet(images, draws, size):

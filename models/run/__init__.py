@@ -1,18 +1,31 @@
 """What a training run needs around its model."""
 
-from models.run import flags_file, host, optimizers, workdir
+from models.run import (
+    flags_file,
+    group_lasso_flag,
+    host,
+    optimizers,
+    sparsity,
+    workdir,
+)
+from models.run.init_from import load_weights
 from models.run.metrics_log import MetricsLog
 from models.run.progress import Progress
+from models.run.sparsity import Sparsity
 from models.run.stop import StopAtStep
 from models.run.throughput import Throughput
 
 __all__ = [
     "MetricsLog",
     "Progress",
+    "Sparsity",
     "StopAtStep",
     "Throughput",
     "flags_file",
+    "group_lasso_flag",
     "host",
+    "load_weights",
     "optimizers",
+    "sparsity",
     "workdir",
 ]

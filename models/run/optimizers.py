@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 NAMES = ("sgd", "momentum", "nesterov", "adam", "adamw")
-SCHEDULES = ("constant", "polynomial", "cosine", "exponential")
+SCHEDULES = ("constant", "polynomial", "cosine", "exponential", "multistep")
 
 # Decay acts on kernels, as in the paper: not on biases, nor on the scales and
 # shifts of normalization.
@@ -18,6 +20,7 @@ def schedule(
     steps: int,
     decay_rate: float = 0.1,
     decay_steps: int | None = None,
+    milestones: Sequence[int] = (),
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Returns a learning rate for every update.
 
@@ -25,16 +28,20 @@ def schedule(
     - "polynomial": lr * sqrt(1 - t / steps), the paper's
     - "cosine": lr * (1 + cos(pi * t / steps)) / 2
     - "exponential": lr * decay_rate^floor(t / decay_steps)
+    - "multistep": lr * decay_rate^(number of milestones <= t)
 
     Args:
       name: one of `SCHEDULES`.
       learning_rate: at the start, lr > 0.
       steps: number of updates of the whole run.
-      decay_rate: of "exponential", in (0, 1].
-      decay_steps: updates between its steps down; None is `steps`.
+      decay_rate: of "exponential" and "multistep", in (0, 1].
+      decay_steps: updates between the steps down of "exponential"; None is
+        `steps`.
+      milestones: of "multistep": updates at which the rate steps down, rising,
+        each at least 1.
 
     Raises:
-      ValueError: `name` is not known.
+      ValueError: `name` is not known, or the milestones do not rise.
     """
     schedules = keras.optimizers.schedules
     if name == "constant":
@@ -48,6 +55,13 @@ def schedule(
     if name == "exponential":
         return schedules.ExponentialDecay(
             learning_rate, decay_steps or steps, decay_rate, staircase=True
+        )
+    if name == "multistep":
+        _check_milestones(milestones)
+        return schedules.PiecewiseConstantDecay(
+            # Keras' boundaries are the last updates of a rate.
+            [milestone - 1 for milestone in milestones],
+            [learning_rate * decay_rate**i for i in range(len(milestones) + 1)],
         )
     raise _unknown(name, SCHEDULES)
 
@@ -93,6 +107,18 @@ def build(
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
     return optimizer
+
+
+def _check_milestones(milestones: Sequence[int]) -> None:
+    if not milestones or any(
+        later <= earlier
+        for earlier, later in zip([0, *milestones], milestones, strict=False)
+    ):
+        raise ValueError(
+            "Invalid value for argument milestones. Expected one or more "
+            "integers >= 1 that rise. "
+            f"Received: milestones={list(milestones)}"
+        )
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> ValueError:

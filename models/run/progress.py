@@ -16,6 +16,8 @@ _COLUMNS = (
     ("images_per_second", "{:,.0f}", "images/s"),
     ("bits_per_element", "{:.2f}", "bits/element"),
     ("zero_fraction", "{:.1%}", "zeros"),
+    ("zero_rows", "{:.1%}", "zero rows"),
+    ("zero_columns", "{:.1%}", "zero columns"),
 )
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 10.0

@@ -9,6 +9,7 @@ workdir/model.keras     the trained model, when the run is finished
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -68,13 +69,33 @@ def check_space(
 def save_model(model: keras.Model, path: str | pathlib.Path) -> None:
     """Writes the model without its optimizer, whole or not at all.
 
-    Plain Keras reads it, without this package.
+    Plain Keras reads it, without this package: regularizers are left out.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f"writing.{path.name}")
-    # The same layers in a model that was never compiled.
-    keras.Model(model.inputs, model.outputs, name=model.name).save(temporary)
+    with _without_regularizers(model):
+        # The same layers in a model that was never compiled.
+        bare = keras.Model(model.input, model.output, name=model.name)
+        bare.save(temporary)
     os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _without_regularizers(model: keras.Model):
+    """They are of the training, not of the model."""
+    found = [
+        (layer, name, value)
+        for layer in model._flatten_layers(include_self=False)
+        for name, value in vars(layer).items()
+        if name.endswith("_regularizer") and value is not None
+    ]
+    try:
+        for layer, name, _ in found:
+            setattr(layer, name, None)
+        yield
+    finally:
+        for layer, name, value in found:
+            setattr(layer, name, value)
 
 
 def _bytes(variable: keras.Variable) -> int:

@@ -10,6 +10,18 @@ def test_number_of_parameters():
     assert model.count_params() == (8 + 1) * 5 + (5 + 1) * 4 + (4 + 1) * 3
 
 
+def test_default_is_the_network_of_ssl():
+    shapes = {v.path: tuple(v.shape) for v in mlp().trainable_variables}
+    assert shapes == {
+        "hidden1/kernel": (784, 500),
+        "hidden1/bias": (500,),
+        "hidden2/kernel": (500, 300),
+        "hidden2/bias": (300,),
+        "logits/kernel": (300, 10),
+        "logits/bias": (10,),
+    }
+
+
 def test_equal_layers_begin_different():
     weights = mlp(input_shape=(6,), hidden=(6, 6), seed=1).get_weights()
     assert (weights[0] != weights[2]).any()

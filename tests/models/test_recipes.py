@@ -6,6 +6,7 @@ from absl import flags
 
 import models
 import train
+from models import run
 from tests.models.outline import outline
 
 RECIPES = sorted(pathlib.Path(models.__file__).parent.glob("recipes/*.flags"))
@@ -29,6 +30,15 @@ ALSO_DIFFERENT = {
     "alexnet": {"dropout", "min_size", "exempt"},
     "googlenet": {"dropout", "weight_decay", "exempt"},
 }
+
+
+# SSL: the baseline, structured sparsity from its weights, fine-tuning with the
+# zeros held.
+SPARSE = [
+    stem
+    for stem in STEMS
+    if stem.startswith("ssl_") and f"{stem}_finetune" in STEMS
+]
 
 
 def parse(recipe):
@@ -78,13 +88,62 @@ def test_rows_of_the_talks_tables(row, kind):
     assert options.clip_factor == 2.5
 
 
+@pytest.mark.parametrize("stem", SPARSE)
+def test_stages_of_structured_sparsity(stem):
+    sparse, finetune = (
+        parse(RECIPES[0].parent / f"{name}.flags")
+        for name in (stem, f"{stem}_finetune")
+    )
+    baseline = pathlib.Path(sparse.init_from).name
+    assert sparse.init_from == f"runs/{baseline}"
+    assert finetune.init_from == f"runs/{stem}"
+    for name in ("model", "dataset", "augment", "image_size", "shortcut"):
+        values = {
+            parse(RECIPES[0].parent / f"{each}.flags")[name].value
+            for each in (baseline, stem, f"{stem}_finetune")
+        }
+        assert len(values) == 1, name
+    penalties = ("group_lasso", "structure_lasso", "depth_lasso")
+    assert any(sparse[name].value for name in penalties)
+    assert not any(finetune[name].value for name in penalties)
+    assert sparse.freeze_zeros == "none"
+    assert finetune.freeze_zeros != "none"
+    assert sparse.compression == finetune.compression == "none"
+
+
+def test_every_network_of_ssl_has_its_stages():
+    assert {stem.removeprefix("ssl_") for stem in SPARSE} == {
+        *("lenet2", "lenet3", "lenet4", "lenet5", "mlp2", "mlp3"),
+        *("convnet", "resnet20", "resnet32", "alexnet"),
+    }
+
+
+@pytest.mark.parametrize(
+    "stem", [s for s in STEMS if parse(RECIPES[STEMS.index(s)]).group_lasso]
+)
+def test_penalties_fit_the_kernels(stem):
+    options = parse(RECIPES[0].parent / f"{stem}.flags")
+    model = outline(models.build, name=options.model)
+    run.Sparsity(options.group_lasso).regularize(model)
+    regularized = [v for v in model.trainable_variables if v.regularizer]
+    assert regularized
+    # Rows of the output layer are the classes.
+    for penalty in run.group_lasso_flag.parse(options.group_lasso).items():
+        assert penalty[0] != run.group_lasso_flag.ALL_KERNELS
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipe_fits_its_model(recipe):
     options = parse(recipe)
-    own = {} if options.dropout is None else {"dropout": options.dropout}
-    # 24 x 24 and 224 x 224 are what --augment makes of the images.
+    own = {
+        name: options[name].value
+        for name in ("dropout", "shortcut")
+        if options[name].value is not None
+    }
+    # 24 x 24 and so on are what --augment makes of the images.
     model = outline(models.build, name=options.model, **own)
-    size = {"none": 28, "cifar": 24, "imagenet": 224}[options.augment]
+    size = {"none": 28, "cifar": 24, "cifar_pad": 32, "imagenet": 224}
+    size = options.image_size or size[options.augment]
     assert model.input_shape[1:3] == (size, size)
     paths = [v.path for v in model.trainable_variables]
     for pattern in options.exempt:

@@ -6,10 +6,29 @@ import pytest
 import models
 from tests.models.outline import outline
 
-NAMES = ["alexnet", "convnet", "googlenet", "lenet", "mlp", "resnet50", "vgg_a"]
+NAMES = [
+    "alexnet",
+    "caffenet",
+    "cifar10_full",
+    "convnet",
+    "googlenet",
+    "lenet",
+    "mlp",
+    "resnet20",
+    "resnet32",
+    "resnet50",
+    "resnet56",
+    "vgg_a",
+]
 
 # Where the weights are made: small images make the dense layers small.
-SMALL = {"alexnet": 57, "googlenet": 32, "resnet50": 32, "vgg_a": 32}
+SMALL = {
+    "alexnet": 57,
+    "caffenet": 67,
+    "googlenet": 32,
+    "resnet50": 32,
+    "vgg_a": 32,
+}
 
 
 def test_names():
@@ -19,11 +38,11 @@ def test_names():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_is_functional_and_built(name):
     model = outline(
-        models.build, name=name, input_shape=(64, 66, 3), num_classes=7
+        models.build, name=name, input_shape=(68, 70, 3), num_classes=7
     )
     assert isinstance(model, keras.Model)
     assert model.name == name
-    assert model.input_shape == (None, 64, 66, 3)
+    assert model.input_shape == (None, 68, 70, 3)
     assert model.output_shape == (None, 7)
     assert model.layers[-1].name == "logits"
     assert model.layers[-1].activation is keras.activations.linear

@@ -11,6 +11,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUDO = "" if os.geteuid() == 0 else "sudo "
 NEEDED = ("bash", "cat", "dirname", "head", "sed")
 
+TOOLS = ("g++", "make", "patch")
+
 # Answers in place of a Python: version, executable, venv, headers, version.
 GOOD_PYTHON = "3.11 /usr/bin/python3.11 1 1 3.11.2"
 
@@ -19,7 +21,7 @@ GOOD_PYTHON = "3.11 /usr/bin/python3.11 1 1 3.11.2"
 def check(tmp_path):
     """Runs `setup.sh --check` with nothing on PATH but what is named."""
 
-    def run(pythons=(("python3", GOOD_PYTHON),), tools=("g++", "make"), **env):
+    def run(pythons=(("python3", GOOD_PYTHON),), tools=TOOLS, **env):
         programs = tmp_path / "bin"
         programs.mkdir()
         for name in NEEDED:
@@ -102,7 +104,7 @@ def test_a_complete_python_is_preferred_to_an_earlier_one(check):
 
 def test_no_compiler(check):
     assert_missing(
-        check(tools=["make"]),
+        check(tools=["make", "patch"]),
         f"Missing: a C++ compiler. Install with: {SUDO}apt-get install g++",
     )
 
@@ -114,6 +116,6 @@ def test_everything_missing_is_one_line(check):
             tools=[],
         ),
         "Missing: the venv module of Python 3.11, Python.h of Python 3.11, a "
-        f"C++ compiler, make. Install with: {SUDO}apt-get install "
-        "python3.11-venv python3.11-dev g++ make",
+        f"C++ compiler, make, patch. Install with: {SUDO}apt-get install "
+        "python3.11-venv python3.11-dev g++ make patch",
     )

@@ -40,6 +40,8 @@ def test_none():
     [
         ("cifar", None, (32, 32)),
         ("cifar", (12, 18), (16, 24)),
+        ("cifar_pad", None, (32, 32)),
+        ("cifar_pad", (12, 18), (12, 18)),
         ("imagenet", None, (256, 256)),
         ("imagenet", (227, 112), (259, 128)),
     ],
@@ -47,7 +49,8 @@ def test_none():
 def test_sizes(name, image_size, stored_size):
     how = augment.of(name, image_size)
     assert how.stored_size == stored_size
-    size = image_size or {"cifar": (24, 24), "imagenet": (224, 224)}[name]
+    default = {"cifar": 24, "cifar_pad": 32, "imagenet": 224}[name]
+    size = image_size or (default, default)
     assert how.image_size == size
     images = random_images(3, *stored_size, 3)
     trained = how.train(images, random_draws(3, how.num_draws))
@@ -114,6 +117,34 @@ def test_cifar_test_images():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
+CIFAR_MEAN = np.array([0.4914, 0.4822, 0.4465])
+CIFAR_STDDEV = np.array([0.2470, 0.2435, 0.2616])
+
+
+def test_cifar_pad():
+    images, draws = random_images(20, 32, 32, 3), random_draws(20, 3)
+    got = augment.of("cifar_pad").train(images, draws).numpy()
+    for i in range(20):
+        x = (images[i] / 255 - CIFAR_MEAN) / CIFAR_STDDEV
+        x = np.pad(x, [(4, 4), (4, 4), (0, 0)])
+        top, left = (int(d * 9) for d in draws[i, :2])
+        x = x[top : top + 32, left : left + 32]
+        want = x[:, ::-1] if draws[i, 2] < 0.5 else x
+        np.testing.assert_allclose(got[i], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_cifar_pad_test_images(channels):
+    images = random_images(3, 32, 32, channels)
+    mean, stddev = (
+        values if channels == 3 else values.mean()
+        for values in (CIFAR_MEAN, CIFAR_STDDEV)
+    )
+    got = augment.of("cifar_pad").test(tf.constant(images))
+    want = (images / 255 - mean) / stddev
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_brightness_would_change_nothing():
     images = random_images(3, 24, 24, 3).astype("float32") / 255
     np.testing.assert_allclose(
@@ -165,7 +196,7 @@ def test_imagenet_test_images():
 def test_unknown():
     message = (
         "Invalid value for argument augment. Expected one of {'none', 'cifar', "
-        "'imagenet'}. Received: augment='cifr'"
+        "'cifar_pad', 'imagenet'}. Received: augment='cifr'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         augment.of("cifr")

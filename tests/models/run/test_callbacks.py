@@ -128,6 +128,14 @@ def test_progress_in_a_log(monkeypatch):
     )
 
 
+def test_progress_shows_sparsity(monkeypatch):
+    sparse = {"zero_rows": 0.25, "zero_columns": 0.5}
+    monkeypatch.setattr(f"{__name__}.LOGS", LOGS | sparse)
+    assert "  81.2% zeros  25.0% zero rows  50.0% zero columns\n" in progress(
+        False, monkeypatch
+    )
+
+
 def test_progress_on_a_terminal(monkeypatch):
     text = progress(True, monkeypatch)
     assert text.count("\n") == 2  # one line an epoch stays

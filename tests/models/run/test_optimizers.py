@@ -14,13 +14,19 @@ from models.run import optimizers
         ("polynomial", lambda t: 0.1 * np.sqrt(1 - t / 100)),
         ("cosine", lambda t: 0.05 * (1 + np.cos(np.pi * t / 100))),
         ("exponential", lambda t: 0.1 * 0.5 ** (t // 30)),
+        ("multistep", lambda t: 0.1 * 0.5 ** ((t >= 1) + (t >= 64))),
     ],
 )
 def test_schedule(name, want):
     schedule = optimizers.schedule(
-        name, 0.1, steps=100, decay_rate=0.5, decay_steps=30
+        name,
+        0.1,
+        steps=100,
+        decay_rate=0.5,
+        decay_steps=30,
+        milestones=(1, 64),
     )
-    for t in (0, 1, 29, 30, 64, 99, 100):
+    for t in (0, 1, 29, 30, 63, 64, 99, 100):
         got = schedule(t) if callable(schedule) else schedule
         np.testing.assert_allclose(float(got), want(t), rtol=1e-5, atol=1e-8)
 
@@ -49,6 +55,16 @@ def test_momentum():
         assert optimizer.weight_decay is None
 
 
+@pytest.mark.parametrize("milestones", [(), (0, 5), (5, 5), (6, 5)])
+def test_milestones_that_do_not_rise(milestones):
+    message = (
+        "Invalid value for argument milestones. Expected one or more integers "
+        f">= 1 that rise. Received: milestones={list(milestones)}"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        optimizers.schedule("multistep", 0.1, 10, milestones=milestones)
+
+
 def test_unknown_optimizer():
     message = (
         "Invalid value for argument name. Expected one of {'adam', 'adamw', "
@@ -61,7 +77,8 @@ def test_unknown_optimizer():
 def test_unknown_schedule():
     message = (
         "Invalid value for argument name. Expected one of {'constant', "
-        "'cosine', 'exponential', 'polynomial'}. Received: name='linear'"
+        "'cosine', 'exponential', 'multistep', 'polynomial'}. Received: "
+        "name='linear'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         optimizers.schedule("linear", 0.1, 10)

@@ -51,6 +51,17 @@ def test_full_disk(tmp_path, monkeypatch):
         workdir.check_space(tmp_path, model, checkpoints=2)
 
 
+def test_saved_model_has_no_regularizers(tmp_path):
+    model = mlp(input_shape=(5,), hidden=(4,))
+    penalty = keras.regularizers.L2(0.1)
+    model.get_layer("hidden1").kernel_regularizer = penalty
+    workdir.save_model(model, tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not loaded.losses
+    # The model that is trained keeps them.
+    assert model.get_layer("hidden1").kernel_regularizer is penalty
+
+
 def test_saved_model_has_the_weights_and_no_optimizer(tmp_path):
     model = mlp(input_shape=(5,), hidden=(4,), dropout=0.5)
     model.compile(keras.optimizers.SGD(0.1), "mse")
