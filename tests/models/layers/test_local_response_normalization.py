@@ -29,15 +29,16 @@ def test_formula(options, shape):
     np.testing.assert_allclose(y, reference(x, **options), rtol=1e-5, atol=1e-6)
 
 
-def test_missing_channels_count_as_zero():
+@pytest.mark.parametrize("options", [{}, OPTIONS])
+def test_missing_channels_count_as_zero(options):
     x = np.random.default_rng(0).normal(size=(2, 3, 3, 9)).astype("float32")
     positions = [0, 3, 4, 8]
     gone = [c for c in range(9) if c not in positions]
     x[..., gone] = 0
-    layer = LocalResponseNormalization(**OPTIONS, positions=positions)
+    layer = LocalResponseNormalization(**options, positions=positions)
     np.testing.assert_allclose(
         layer(x[..., positions]),
-        reference(x, **OPTIONS)[..., positions],
+        reference(x, **options)[..., positions],
         rtol=1e-5,
         atol=1e-6,
     )
@@ -52,6 +53,7 @@ def test_zero_channels_are_removed_exactly():
     tf_ssl.find_structures(model)["conv/filters"].zero([1, 2, 5, 6, 7])
     small = tf_ssl.shrink(model)
     assert small.get_layer("lrn").positions == [0, 3, 4, 8]
+    assert tf_ssl.multiply_adds(small)["lrn"] == 0
     # Removed twice: positions of positions.
     tf_ssl.find_structures(small)["conv/filters"].zero([1])
     smaller = tf_ssl.shrink(small)
