@@ -93,17 +93,16 @@ def _group(found):
         if space not in spaces:
             spaces.append(space)
     groups: dict[tuple, list[int]] = {}
-    fixed: dict[int, tuple[str, int]] = {}
+    reasons: dict[int, str] = {}
     for root, spaces in spaces_of.items():
         if root in found.fixed:
             for space in spaces:
-                reason, count = fixed.get(space, (found.fixed[root], 0))
-                fixed[space] = reason, count + 1
+                reasons.setdefault(space, found.fixed[root])
             continue
         groups.setdefault(tuple(spaces), []).append(root)
     skipped = [
         (elements.spaces[space].name, reason)
-        for space, (reason, _) in sorted(fixed.items())
+        for space, reason in sorted(reasons.items())
         if elements.spaces[space].kind != "fixed"
     ]
     grouped = [

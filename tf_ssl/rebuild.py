@@ -203,7 +203,7 @@ class Rebuild:
         return self._made[id(model)](*args, **kwargs)
 
     def _call(self, c, node, arguments, tensors):
-        call, args, kwargs = self._found.graph.calls[c], *arguments
+        args, kwargs = arguments
         if c in self._findings.dropped:
             return self._without_branch(c, node, tensors)
         op = node.operation
@@ -214,7 +214,6 @@ class Rebuild:
         outputs = new(*args, **kwargs)
         if is_first and isinstance(op, keras.Layer):
             self._pair(op, new)
-        del call
         return outputs
 
     def _successor(self, op):

@@ -113,7 +113,8 @@ def shrink(
         tolerance: Largest difference of outputs, max|a - b| / max|a|.
 
     Returns:
-        A Functional model with `.shrink_report`, a `ShrinkReport`.
+        A model, Sequential if the argument is, with `.shrink_report`, a
+        `ShrinkReport`.
 
     Raises:
         ValueError: An argument is invalid; weights are NaN or infinite; the
@@ -142,24 +143,25 @@ def shrink(
             found, read, findings, structures, roots_of, gather_inputs
         )
     rebuild = Rebuild(found, read, findings, plan, gather_inputs)
-    report = ShrinkReport(
-        plan.sizes,
-        plan.restored,
-        structures.skipped,
-        rebuild.dropped,
-        rebuild.folded,
-        (model.count_params(), model.count_params()),
-    )
     if plan_only:
         after = sum(
             rebuild.slice(v, read(v)).size
             for v in model.variables
             if _counts(v)
         )
-        report.parameters = (model.count_params(), after)
+    else:
+        small = rebuild.model()
+        after = small.count_params()
+    report = ShrinkReport(
+        plan.sizes,
+        plan.restored,
+        structures.skipped,
+        rebuild.dropped,
+        rebuild.folded,
+        (model.count_params(), after),
+    )
+    if plan_only:
         return report
-    small = rebuild.model()
-    report.parameters = (model.count_params(), small.count_params())
     report.difference = _difference(model, read, small, sample)
     if not report.difference <= tolerance and not allow_inexact:
         raise RuntimeError(

@@ -41,20 +41,10 @@ class MultiHeadAttention(Rule):
         tracer.slice(output._kernel, "out", made, -1)
         tracer.slice(output.bias, "out", made, -1)
         self.made = made
-        scores = [
-            fixed
-            for fixed in (
-                self._scores(tracer, shape)
-                for shape in self.call.output_shapes[1:]
-            )
-        ]
-        return [Axis(-1, made), *scores]
-
-    def _scores(self, tracer, shape):
-        tracer.elements.fix(
-            self.heads, f"{self.op.name} returns attention scores"
-        )
-        return None
+        scores = self.call.outputs[1:]
+        if scores:
+            tracer.elements.fix(heads, f"{op.name} returns attention scores")
+        return [Axis(-1, made), *(None for _ in scores)]
 
     def dead_heads(self, read) -> np.ndarray:
         """Heads that are not read, or whose values are zero."""

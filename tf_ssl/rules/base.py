@@ -8,6 +8,9 @@ import numpy as np
 from tf_ssl.graph import Call
 from tf_ssl.units import Axis, Elements, Space
 
+# Activations that mix units, so that none can go.
+MIXING_ACTIVATIONS = {"softmax", "log_softmax", "sparsemax", "glu"}
+
 _RULES: dict = {}  # class, or name of a class of keras.ops -> rule
 
 
@@ -224,11 +227,6 @@ def fixed_axis(tracer, shape, name, reason) -> Axis | None:
     ids = tracer.elements.new(shape[-1], Space(name, "fixed", ("out",)))
     tracer.elements.fix(ids, reason)
     return Axis(-1, ids)
-
-
-def positive(axis: int, rank: int) -> int:
-    """An axis counted from the front."""
-    return axis % rank
 
 
 def data_axis(layer) -> int:

@@ -6,11 +6,14 @@ import keras
 import numpy as np
 from keras import layers
 
-from tf_ssl.rules.base import Rule, Unknown, data_axis, structure_rule
+from tf_ssl.rules.base import (
+    MIXING_ACTIVATIONS,
+    Rule,
+    Unknown,
+    data_axis,
+    structure_rule,
+)
 from tf_ssl.units import Axis, Space
-
-# Activations that mix units, so that none can go.
-_MIXING = {"softmax", "log_softmax", "sparsemax", "glu"}
 
 
 def activate(activation, values: np.ndarray) -> np.ndarray:
@@ -79,14 +82,13 @@ class Linear(Rule):
             )
             tracer.elements.fix(ids, f"{self.op.name} reads another axis")
             inputs = [Axis(axis - rank, ids)]
-        name = f"{self.op.name}"
         made = tracer.elements.new(
-            self.size(), Space(name, self.kind, ("out",))
+            self.size(), Space(self.op.name, self.kind, ("out",))
         )
         self.made = made
         self.slices(tracer, inputs[0].ids, made)
         activation = getattr(self.op, "activation", None)
-        if getattr(activation, "__name__", "") in _MIXING:
+        if getattr(activation, "__name__", "") in MIXING_ACTIVATIONS:
             tracer.elements.fix(
                 made, f"{self.op.name} has the activation {activation.__name__}"
             )
@@ -129,7 +131,7 @@ class Linear(Rule):
         values = np.where(is_constant, values, np.nan)
         activation = getattr(self.op, "activation", None)
         name = getattr(activation, "__name__", "linear")
-        if name in _MIXING:
+        if name in MIXING_ACTIVATIONS:
             return [np.full_like(values, np.nan)]
         return [values if name == "linear" else activate(activation, values)]
 

@@ -6,7 +6,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from tf_ssl.rules.base import Rule, Unknown, call_numpy, structure_rule
+from tf_ssl.rules.base import (
+    MIXING_ACTIVATIONS,
+    Rule,
+    Unknown,
+    call_numpy,
+    structure_rule,
+)
 
 
 @structure_rule(
@@ -62,7 +68,7 @@ class Pointwise(Rule):
     def trace(self, tracer, inputs):
         activation = getattr(self.op, "activation", None)
         name = getattr(activation, "__name__", "")
-        if name in ("softmax", "log_softmax", "sparsemax", "glu"):
+        if name in MIXING_ACTIVATIONS:
             return self._keep_all(tracer, inputs, f"has the activation {name}")
         if isinstance(self.op, layers.Rescaling) and (
             np.ndim(self.op.scale) or np.ndim(self.op.offset)
