@@ -27,6 +27,16 @@ def activate(activation, values: np.ndarray) -> np.ndarray:
     return np.where(unknown, np.nan, result)
 
 
+def any_tap(kernel: np.ndarray) -> np.ndarray:
+    """Whether a weight of any tap is not zero: `[*taps, a, b]` to `[a, b]`."""
+    return (kernel != 0).any(axis=tuple(range(kernel.ndim - 2)))
+
+
+def sum_of_taps(kernel: np.ndarray) -> np.ndarray:
+    """Sum over taps in float64: `[*taps, a, b]` to `[a, b]`."""
+    return kernel.sum(axis=tuple(range(kernel.ndim - 2)), dtype=np.float64)
+
+
 def dead_borders(op, kernel: np.ndarray) -> tuple | None:
     """How many rows of taps are zero at both ends of each axis.
 
@@ -106,14 +116,11 @@ class Linear(Rule):
         """The element of each entry of a bias."""
         return self.made
 
-    def matrix(self, read) -> tuple[np.ndarray, np.ndarray]:
-        """Which weights are not zero, and their sums over taps, `[in, out]`."""
+    def matrix(self, read, of_kernel) -> np.ndarray:
+        """`any_tap` or `sum_of_taps` of the weights, `[in, out]`."""
         ((variable, in_axis, out_axis),) = self.kernels()
-        kernel = np.moveaxis(read(variable), (in_axis, out_axis), (-2, -1))
-        taps = tuple(range(kernel.ndim - 2))
-        return (kernel != 0).any(axis=taps), kernel.sum(
-            axis=taps, dtype=np.float64
-        )
+        kernel = read(variable)
+        return of_kernel(np.moveaxis(kernel, (in_axis, out_axis), (-2, -1)))
 
     def foldable(self, read, constants, index):
         known = ~np.isnan(constants)
@@ -122,9 +129,9 @@ class Linear(Rule):
         return known & (constants == 0)
 
     def constants(self, read, inputs):
-        nonzero, sums = self.matrix(read)
         usable = self.foldable(read, inputs[0], 0)
-        is_constant = ~nonzero[~usable].any(axis=0)
+        is_constant = ~self.matrix(read, any_tap)[~usable].any(axis=0)
+        sums = self.matrix(read, sum_of_taps)
         values = np.where(usable, inputs[0], 0.0) @ sums
         if self.op.bias is not None:
             values = values + read(self.op.bias)
@@ -136,11 +143,11 @@ class Linear(Rule):
         return [values if name == "linear" else activate(activation, values)]
 
     def needs(self, read, outputs, inputs, gone):
-        nonzero, _ = self.matrix(read)
+        nonzero = self.matrix(read, any_tap)
         return [nonzero[:, outputs[0] & ~gone[0]].any(axis=1)]
 
     def folds(self, read, constants, index):
-        _, sums = self.matrix(read)
+        sums = self.matrix(read, sum_of_taps)
         return [(self.op.bias, constants @ sums)]
 
     def config(self, keep):
@@ -184,23 +191,20 @@ class Conv(Linear):
         tracer.slice(kernel, "out", made, -1)
         tracer.slice(self.op.bias, "out", made, -1)
 
-    def matrix(self, read):
-        nonzero, sums = super().matrix(read)
+    def matrix(self, read, of_kernel):
+        of_groups = super().matrix(read, of_kernel)
         groups = self.op.groups
         if groups == 1:
-            return nonzero, sums
-        channels, filters = nonzero.shape[0], nonzero.shape[1] // groups
-        full = [
-            np.zeros((channels * groups, filters * groups), x.dtype)
-            for x in (nonzero, sums)
-        ]
+            return of_groups
+        # Between groups there are no weights.
+        channels, filters = of_groups.shape[0], of_groups.shape[1] // groups
+        full = np.zeros((channels * groups, filters * groups), of_groups.dtype)
         for g in range(groups):
             rows, columns = (
                 slice(g * n, (g + 1) * n) for n in (channels, filters)
             )
-            full[0][rows, columns] = nonzero[:, columns]
-            full[1][rows, columns] = sums[:, columns]
-        return tuple(full)
+            full[rows, columns] = of_groups[:, columns]
+        return full
 
     def config(self, keep):
         return {"filters": int(keep(self.made).sum())}
@@ -236,8 +240,8 @@ class ConvTranspose(Conv):
     def slices(self, tracer, read, made):
         Linear.slices(self, tracer, read, made)
 
-    def matrix(self, read):
-        return Linear.matrix(self, read)
+    def matrix(self, read, of_kernel):
+        return Linear.matrix(self, read, of_kernel)
 
     def crop(self, kernel):
         return None
@@ -259,15 +263,13 @@ class Separable(Conv):
         tracer.slice(op.pointwise_kernel, "out", made, -1)
         tracer.slice(op.bias, "out", made, -1)
 
-    def matrix(self, read):
-        depthwise = read(self.op.depthwise_kernel)
-        taps = tuple(range(depthwise.ndim - 2))
-        first_nonzero = (depthwise != 0).any(axis=taps)  # [channel, multiplier]
-        first = depthwise.sum(axis=taps, dtype=np.float64)
-        pointwise = read(self.op.pointwise_kernel)
-        second = pointwise.reshape(*first.shape, -1).astype(np.float64)
-        nonzero = (first_nonzero[..., None] & (second != 0)).any(axis=1)
-        return nonzero, np.einsum("cm,cmo->co", first, second)
+    def matrix(self, read, of_kernel):
+        first = of_kernel(read(self.op.depthwise_kernel))
+        second = of_kernel(read(self.op.pointwise_kernel))
+        # [channel, multiplier] and [channel, multiplier, filter]; of truth
+        # values, products and sums are "and" and "or".
+        second = second.reshape(*first.shape, -1)
+        return np.einsum("cm,cmo->co", first, second)
 
     def crop(self, kernel):
         return None
@@ -292,27 +294,20 @@ class Depthwise(Rule):
     def crop(self, kernel):
         return dead_borders(self.op, kernel)
 
-    def _table(self, read):
-        kernel = read(self.op.kernel)
-        taps = tuple(range(kernel.ndim - 2))
-        return (kernel != 0).any(axis=taps), kernel.sum(
-            axis=taps, dtype=np.float64
-        )
-
     def constants(self, read, inputs):
-        nonzero, sums = self._table(read)  # [channel, multiplier]
+        kernel = read(self.op.kernel)  # [*taps, channel, multiplier]
         constant = inputs[0][:, None]
         usable = ~np.isnan(constant)
         if self.op.padding != "valid" and self.exact:
             usable &= constant == 0
-        values = np.where(usable, constant, 0.0) * sums
-        values = np.where(usable | ~nonzero, values, np.nan).ravel()
+        values = np.where(usable, constant, 0.0) * sum_of_taps(kernel)
+        values = np.where(usable | ~any_tap(kernel), values, np.nan).ravel()
         if self.op.bias is not None:
             values = values + read(self.op.bias)
         return [activate(self.op.activation, values)]
 
     def needs(self, read, outputs, inputs, gone):
-        nonzero, _ = self._table(read)
+        nonzero = any_tap(read(self.op.kernel))
         return [(nonzero & outputs[0].reshape(nonzero.shape)).any(axis=1)]
 
 
