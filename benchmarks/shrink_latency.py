@@ -32,17 +32,13 @@ _SECONDS = flags.DEFINE_float("seconds", 10.0, "For a network and batch.", 0.1)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for results.")
 
 
-def plant(model, share, seed=0):
+def plant(model, share):
     """Zeroes units; all others are alive."""
-    random = np.random.default_rng(seed)
     for variable in model.variables:
         # ResNet-50 begins with scales of 0, and so with dead branches.
         if variable.path.endswith("/gamma"):
             variable.assign(np.ones(variable.shape))
-    for structure in tf_ssl.find_structures(model):
-        if structure.kind != "input":
-            units = random.permutation(structure.size)
-            structure.zero(units[: int(share * structure.size)])
+    tf_ssl.zero_random(tf_ssl.find_structures(model), share)
 
 
 def measure(name) -> list[dict]:

@@ -167,17 +167,18 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", MODELS)
-def test_same_outputs(name, mode):
-    model = fill(MODELS[name]())
-    structures = tf_ssl.find_structures(model)
+def plant_and_shrink(model, mode, count):
+    """Zeroes `count(structure, i)` units, i being the structure's number.
+
+    Asserts that the shrunk model computes the same; returns, by structure, how
+    many units were zeroed and how many went.
+    """
     random = np.random.default_rng(3)
     planted = {}
-    for structure in structures:
+    for structure in tf_ssl.find_structures(model):
         if structure.kind != "input":
             units = random.permutation(structure.size)
-            units = units[: structure.size // 2]
+            units = units[: count(structure, len(planted))]
             MODES[mode](structure, units)
             planted[structure.name] = len(units)
     small = tf_ssl.shrink(model)
@@ -186,6 +187,15 @@ def test_same_outputs(name, mode):
         name: before - after
         for name, (before, after) in small.shrink_report.units.items()
     }
+    return planted, removed
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", MODELS)
+def test_same_outputs(name, mode):
+    planted, removed = plant_and_shrink(
+        fill(MODELS[name]()), mode, lambda structure, i: structure.size // 2
+    )
     # A mean over all units reads them, too; groups must lose equally many.
     exceptions = [("sequence", "outgoing"), ("grouped", mode)]
     if mode != "kernels" and (name, mode) not in exceptions:

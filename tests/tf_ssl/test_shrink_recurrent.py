@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import tf_ssl
-from tests.tf_ssl.test_shrink import MODES, assert_same, fill
+from tests.tf_ssl.test_shrink import MODES, fill, plant_and_shrink
 
 
 def stacked(layer, **arguments):
@@ -60,23 +60,11 @@ MODELS = {
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", MODELS)
 def test_same_outputs(name, mode):
-    model = fill(MODELS[name]())
-    structures = tf_ssl.find_structures(model)
-    random = np.random.default_rng(3)
-    planted = {}
-    for structure in structures:
-        if structure.kind != "input":
-            units = random.permutation(structure.size)
-            # Directions lose different numbers.
-            units = units[: 2 + len(planted) % 2]
-            MODES[mode](structure, units)
-            planted[structure.name] = len(units)
-    small = tf_ssl.shrink(model)
-    assert_same(model, small)
-    removed = {
-        name: before - after
-        for name, (before, after) in small.shrink_report.units.items()
-    }
+    planted, removed = plant_and_shrink(
+        fill(MODELS[name]()),
+        mode,
+        lambda structure, i: 2 + i % 2,  # directions lose different numbers
+    )
     if mode != "kernels":
         assert {n: removed[n] for n in planted} == planted
 
