@@ -1,0 +1,295 @@
+// The interface: checks, references, and which kernel does it.
+
+#include "custom_ops/core/sparse_conv/sparse_conv.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <new>
+
+#include "custom_ops/core/sparse_conv/parallel.h"
+#include "custom_ops/core/sparse_conv/pattern.h"
+#include "custom_ops/core/sparse_conv/scalar.h"
+
+namespace sparse_conv {
+namespace {
+
+const char* const kKernelNames[] = {"scalar", nullptr};
+
+template <typename Index>
+SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
+                             const Index* positions, int64_t num_nonzeros,
+                             const SparseConvOptions* options,
+                             const SparseConvPool* /*pool*/,
+                             SparseConvPattern** out, SparseConvError* error) {
+  auto pattern = std::make_unique<SparseConvPattern>();
+  const SparseConvCode code = Check(geometry, &pattern->geometry, error);
+  if (code != kSparseConvOk) return code;
+  const Geometry& g = pattern->geometry;
+  if (options != nullptr && options->kernel != nullptr) {
+    int i = 0;
+    while (kKernelNames[i] != nullptr &&
+           std::strcmp(kKernelNames[i], options->kernel) != 0) {
+      ++i;
+    }
+    if (kKernelNames[i] == nullptr) {
+      return Fail(error, kSparseConvInvalidArgument,
+                  "Invalid value for argument kernel. Expected the name of a "
+                  "kernel that runs here. Received: kernel='%s'",
+                  options->kernel);
+    }
+  }
+  if (num_nonzeros < 0 || num_nonzeros > g.kernel_size() ||
+      (num_nonzeros > 0 && positions == nullptr)) {
+    return Fail(error, kSparseConvInvalidArgument,
+                "Invalid value for argument num_nonzeros. Expected 0 to %lld, "
+                "the elements of the kernel. Received: num_nonzeros=%lld",
+                static_cast<long long>(g.kernel_size()),
+                static_cast<long long>(num_nonzeros));
+  }
+  pattern->rows.assign(g.out_channels + 1, 0);
+  int64_t before = -1;
+  for (int64_t k = 0; k < num_nonzeros; ++k) {
+    const int64_t position = positions[k];
+    if (position <= before || position >= g.kernel_size()) {
+      return Fail(error, kSparseConvInvalidArgument,
+                  "Invalid value for argument positions. Expected ascending "
+                  "integers in [0, %lld). Received: positions[%lld]=%lld after "
+                  "%lld",
+                  static_cast<long long>(g.kernel_size()),
+                  static_cast<long long>(k), static_cast<long long>(position),
+                  static_cast<long long>(before));
+    }
+    before = position;
+    ++pattern->rows[position % g.out_channels + 1];
+  }
+  for (int64_t o = 0; o < g.out_channels; ++o) {
+    pattern->rows[o + 1] += pattern->rows[o];
+  }
+  std::vector<int64_t> next(pattern->rows.begin(), pattern->rows.end() - 1);
+  pattern->nonzeros.resize(num_nonzeros);
+  for (int64_t k = 0; k < num_nonzeros; ++k) {
+    const Place place = PlaceOf(g, positions[k]);
+    pattern->nonzeros[next[place.output]++] = {
+        static_cast<int32_t>(place.i), static_cast<int32_t>(place.j),
+        static_cast<int32_t>(place.channel), static_cast<int32_t>(k)};
+  }
+  *out = pattern.release();
+  return kSparseConvOk;
+}
+
+// Nothing thrown crosses the C interface.
+template <typename Function>
+SparseConvCode Guarded(SparseConvError* error, const Function& function) {
+  try {
+    return function();
+  } catch (const std::bad_alloc&) {
+    return Fail(error, kSparseConvOutOfMemory, "Out of memory");
+  }
+}
+
+SparseConvCode CheckCall(const void* handle, int64_t batch,
+                         SparseConvError* error) {
+  if (handle == nullptr || batch < 0) {
+    return Fail(error, kSparseConvInvalidArgument,
+                "Invalid value for argument batch. Expected an integer >= 0 "
+                "and a handle. Received: batch=%lld%s",
+                static_cast<long long>(batch),
+                handle == nullptr ? " without a handle" : "");
+  }
+  return kSparseConvOk;
+}
+
+}  // namespace
+}  // namespace sparse_conv
+
+using sparse_conv::CheckCall;
+using sparse_conv::Fail;
+using sparse_conv::Geometry;
+using sparse_conv::Guarded;
+
+extern "C" {
+
+const char* sparse_conv_kernel_name(int index) {
+  return sparse_conv::kKernelNames[index];
+}
+
+SparseConvCode sparse_conv_pattern_create_int32(
+    const SparseConvGeometry* geometry, const int32_t* positions,
+    int64_t num_nonzeros, const SparseConvOptions* options,
+    const SparseConvPool* pool, SparseConvPattern** pattern,
+    SparseConvError* error) {
+  return Guarded(error, [&] {
+    return sparse_conv::CreatePattern(geometry, positions, num_nonzeros,
+                                      options, pool, pattern, error);
+  });
+}
+
+SparseConvCode sparse_conv_pattern_create_int64(
+    const SparseConvGeometry* geometry, const int64_t* positions,
+    int64_t num_nonzeros, const SparseConvOptions* options,
+    const SparseConvPool* pool, SparseConvPattern** pattern,
+    SparseConvError* error) {
+  return Guarded(error, [&] {
+    return sparse_conv::CreatePattern(geometry, positions, num_nonzeros,
+                                      options, pool, pattern, error);
+  });
+}
+
+void sparse_conv_pattern_retain(SparseConvPattern* pattern) {
+  pattern->references.fetch_add(1, std::memory_order_relaxed);
+}
+
+void sparse_conv_pattern_release(SparseConvPattern* pattern) {
+  if (pattern != nullptr && pattern->references.fetch_sub(1) == 1) {
+    delete pattern;
+  }
+}
+
+const SparseConvGeometry* sparse_conv_pattern_geometry(
+    const SparseConvPattern* pattern) {
+  return &pattern->geometry;
+}
+
+int64_t sparse_conv_pattern_num_nonzeros(const SparseConvPattern* pattern) {
+  return static_cast<int64_t>(pattern->nonzeros.size());
+}
+
+SparseConvCode sparse_conv_values_create(SparseConvPattern* pattern,
+                                         const void* values,
+                                         SparseConvDtype dtype,
+                                         const SparseConvPool* /*pool*/,
+                                         SparseConvValues** out,
+                                         SparseConvError* error) {
+  const SparseConvCode code = CheckCall(pattern, 0, error);
+  if (code != kSparseConvOk) return code;
+  if (dtype != kSparseConvFloat32 && dtype != kSparseConvBfloat16) {
+    return Fail(error, kSparseConvInvalidArgument,
+                "Invalid value for argument dtype. Expected kSparseConvFloat32 "
+                "or kSparseConvBfloat16. Received: dtype=%d",
+                static_cast<int>(dtype));
+  }
+  return Guarded(error, [&] {
+    auto made = std::make_unique<SparseConvValues>();
+    const size_t count = pattern->nonzeros.size();
+    made->weights.resize(count);
+    if (dtype == kSparseConvFloat32) {
+      if (count != 0) {
+        std::memcpy(made->weights.data(), values, count * sizeof(float));
+      }
+    } else {
+      const uint16_t* halves = static_cast<const uint16_t*>(values);
+      for (size_t k = 0; k < count; ++k) {
+        const uint32_t bits = static_cast<uint32_t>(halves[k]) << 16;
+        std::memcpy(&made->weights[k], &bits, sizeof(bits));
+      }
+    }
+    sparse_conv_pattern_retain(pattern);
+    made->pattern = pattern;
+    *out = made.release();
+    return kSparseConvOk;
+  });
+}
+
+void sparse_conv_values_retain(SparseConvValues* values) {
+  values->references.fetch_add(1, std::memory_order_relaxed);
+}
+
+void sparse_conv_values_release(SparseConvValues* values) {
+  if (values != nullptr && values->references.fetch_sub(1) == 1) {
+    sparse_conv_pattern_release(values->pattern);
+    delete values;
+  }
+}
+
+SparseConvCode sparse_conv_forward(const SparseConvValues* values,
+                                   int64_t batch, const float* input,
+                                   const float* bias,
+                                   SparseConvActivation activation,
+                                   float* output, const SparseConvPool* pool,
+                                   const SparseConvAllocator* /*allocator*/,
+                                   SparseConvError* error) {
+  const SparseConvCode code = CheckCall(values, batch, error);
+  if (code != kSparseConvOk) return code;
+  return Guarded(error, [&] {
+    sparse_conv::ForwardScalar(*values->pattern, values->weights.data(), batch,
+                               input, {bias, activation == kSparseConvRelu},
+                               output, pool);
+    return kSparseConvOk;
+  });
+}
+
+SparseConvCode sparse_conv_grad_input(const SparseConvValues* values,
+                                      int64_t batch, const float* grad_output,
+                                      float* grad_input,
+                                      const SparseConvPool* pool,
+                                      const SparseConvAllocator* /*allocator*/,
+                                      SparseConvError* error) {
+  const SparseConvCode code = CheckCall(values, batch, error);
+  if (code != kSparseConvOk) return code;
+  return Guarded(error, [&] {
+    sparse_conv::GradInputScalar(*values->pattern, values->weights.data(),
+                                 batch, grad_output, grad_input, pool);
+    return kSparseConvOk;
+  });
+}
+
+SparseConvCode sparse_conv_grad_values(const SparseConvPattern* pattern,
+                                       int64_t batch, const float* input,
+                                       const float* grad_output,
+                                       float* grad_values, float* grad_bias,
+                                       const SparseConvPool* pool,
+                                       const SparseConvAllocator* /*allocator*/,
+                                       SparseConvError* error) {
+  const SparseConvCode code = CheckCall(pattern, batch, error);
+  if (code != kSparseConvOk) return code;
+  return Guarded(error, [&] {
+    sparse_conv::GradValuesScalar(*pattern, batch, input, grad_output,
+                                  grad_values, pool);
+    if (grad_bias != nullptr) {
+      sparse_conv::GradBias(pattern->geometry, batch, grad_output, grad_bias,
+                            pool);
+    }
+    return kSparseConvOk;
+  });
+}
+
+SparseConvCode sparse_conv_estimate(const SparseConvGeometry* geometry,
+                                    int64_t num_nonzeros, int64_t batch,
+                                    int num_threads, SparseConvPlan* plan,
+                                    SparseConvError* error) {
+  Geometry g;
+  SparseConvCode code = sparse_conv::Check(geometry, &g, error);
+  if (code == kSparseConvOk) code = CheckCall(plan, batch, error);
+  if (code != kSparseConvOk) return code;
+  *plan = {};
+  plan->kernel = "scalar";
+  plan->isa = sparse_conv_isa();
+  plan->num_threads = std::max(1, num_threads);
+  plan->density = static_cast<double>(num_nonzeros) / g.kernel_size();
+  // Two cycles a multiply-add here; two times 16 of them a cycle in oneDNN.
+  const double products =
+      1e-6 * batch * g.out_height * g.out_width / plan->num_threads;
+  plan->sparse_ms = products * num_nonzeros * 0.6;
+  plan->dense_ms = products * g.kernel_size() * 0.02;
+  plan->use_sparse = plan->sparse_ms < plan->dense_ms;
+  plan->break_even = 0.02 / 0.6;
+  return kSparseConvOk;
+}
+
+SparseConvCode sparse_conv_pattern_plan(const SparseConvPattern* pattern,
+                                        int64_t batch, int num_threads,
+                                        SparseConvPlan* plan,
+                                        SparseConvError* error) {
+  const SparseConvCode code = CheckCall(pattern, batch, error);
+  if (code != kSparseConvOk) return code;
+  return sparse_conv_estimate(&pattern->geometry,
+                              sparse_conv_pattern_num_nonzeros(pattern), batch,
+                              num_threads, plan, error);
+}
+
+const char* sparse_conv_isa(void) { return "scalar"; }
+
+int sparse_conv_executable_memory(void) { return 0; }
+
+}  // extern "C"
