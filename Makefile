@@ -8,6 +8,7 @@ WORKERS ?= 2
 RECIPE ?= models/recipes/lenet_mnist_terngrad.flags
 FLAGS ?=
 PYTEST_FLAGS ?=
+TWO_AT_A_TIME = --numprocesses=2 --dist=loadfile
 
 BIN := .venv/bin
 CPP_FILES = $(shell find custom_ops -name '*.cc' -o -name '*.h' -o -name '*.cu')
@@ -25,11 +26,14 @@ train: setup ## Train LeNet on MNIST with ternary gradients on 2 workers
 	PYTHONUNBUFFERED=1 $(BIN)/horovodrun --gloo -np $(WORKERS) \
 	  -H localhost:$(WORKERS) $(BIN)/python train.py --flagfile=$(RECIPE) $(FLAGS)
 
+# Tests of several workers use all cores themselves: one at a time.
 test: setup lint test-core ## Lint, then the whole suite
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "not horovod" $(TWO_AT_A_TIME) $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m horovod $(PYTEST_FLAGS)
 
 test-fast: setup ## The tests that take a minute: no worker processes
-	$(BIN)/python -m pytest -m "not slow and not horovod" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m "not slow and not horovod" $(TWO_AT_A_TIME) \
+	  $(PYTEST_FLAGS)
 
 test-core: setup ## The C++ tests of the kernels, without TensorFlow
 	@$(BIN)/cmake -S custom_ops -B build/core -DWITH_TENSORFLOW=OFF \

@@ -7,7 +7,8 @@ structure 30 % or 70 % of the units are zeroed, in one of three ways: everything
 of a unit; only the kernels that make it (biases and shifts live on); only what
 reads it. Prints how many of the units that are then dead (`Structure.dead`)
 went, the largest difference of outputs between the model with its zeros and the
-shrunk one, and seconds.
+shrunk one, and seconds. Rows that --output already holds are kept; a model that
+runs again replaces its own.
 """
 
 import json
@@ -121,11 +122,15 @@ def main(argv):
     output = _OUTPUT.value and pathlib.Path(_OUTPUT.value)
     if output:
         output.mkdir(parents=True, exist_ok=True)
+        file = output / "applications.json"
+        if file.exists():
+            rows = json.loads(file.read_text())
     print(
         f"{'model':20}{'mode':10}{'share':>6}{'units':>8}{'dead':>8}"
         f"{'removed':>8}{'M before':>9}{'after':>8}{'difference':>12}{'s':>6}"
     )
     for name in _MODELS.value or known:
+        rows = [row for row in rows if row["model"] != name]
         for mode in _MODES.value:
             for share in map(float, _SHARES.value):
                 try:
@@ -147,9 +152,7 @@ def main(argv):
                     flush=True,
                 )
         if output:
-            (output / "applications.json").write_text(
-                json.dumps(rows, indent=1)
-            )
+            file.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
