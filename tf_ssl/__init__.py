@@ -1,11 +1,13 @@
 """Structured sparsity: networks that learn what they can do without."""
 
 from tf_ssl import callbacks, pictures, rules
+from tf_ssl.adaptive_force import AdaptiveForce
 from tf_ssl.compare import compare
 from tf_ssl.comparison import Comparison
 from tf_ssl.export import check_export, export
 from tf_ssl.find_blocks import find_blocks
 from tf_ssl.find_structures import find_structures
+from tf_ssl.force_regularizer import ForceRegularizer
 from tf_ssl.group_lasso import GroupLasso
 from tf_ssl.group_lasso_optimizer import GroupLassoOptimizer
 from tf_ssl.latency import Latency, measure_latency
@@ -21,7 +23,9 @@ from tf_ssl.sparsity import model_sparsity, sparsity
 from tf_ssl.structure import Slice, Structure, Structures
 
 __all__ = [
+    "AdaptiveForce",
     "Comparison",
+    "ForceRegularizer",
     "GroupLasso",
     "GroupLassoOptimizer",
     "Latency",

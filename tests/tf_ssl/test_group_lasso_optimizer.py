@@ -322,17 +322,19 @@ def test_with_ternary_gradients(update):
     assert float(optimizer.group_lasso) > 0
 
 
-def _round_trip_cases():
-    yield dict(update="subgradient", threshold=0.01, clip="inside")
-    yield dict(update="proximal", strength={"hid*": 0.05}, scale="inv_sqrt")
-    yield dict(update="proximal", metric="euclidean", roles=("out",))
-
-
 @pytest.mark.parametrize(
-    "arguments, wrapper",
-    zip(
-        _round_trip_cases(), ["none", "loss scale", "distributed"], strict=True
-    ),
+    "wrapper, arguments",
+    [
+        ("none", dict(update="subgradient", threshold=0.01, clip="inside")),
+        (
+            "loss scale",
+            dict(update="proximal", strength={"hid*": 0.05}, scale="inv_sqrt"),
+        ),
+        (
+            "distributed",
+            dict(update="proximal", metric="euclidean", roles=("out",)),
+        ),
+    ],
 )
 def test_keras_file_round_trip(tmp_path, arguments, wrapper):
     wrap = {

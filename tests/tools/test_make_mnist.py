@@ -14,7 +14,7 @@ CONTENT = bytes([0, 0, 8, 3]) + struct.pack(">3i", 2, 3, 4) + IMAGES.tobytes()
 
 @pytest.mark.parametrize(
     "name, content",
-    [("images", CONTENT), ("images.gz", gzip.compress(CONTENT))],
+    [("images", CONTENT), ("images.gz", gzip.compress(CONTENT, mtime=0))],
 )
 def test_read_idx(tmp_path, name, content):
     path = tmp_path / name
