@@ -1,6 +1,7 @@
 #include "custom_ops/core/sparse_conv/scalar.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "custom_ops/core/sparse_conv/parallel.h"
 
@@ -141,9 +142,13 @@ void GradInputScalar(const SparseConvPattern& pattern, const float* weights,
   });
 }
 
-void GradValuesScalar(const SparseConvPattern& pattern, int64_t batch,
-                      const float* input, const float* grad_output,
-                      float* grad_values, const SparseConvPool* pool) {
+namespace {
+
+// Of the non-zeros whose value `take(value)` wants.
+template <typename Take>
+void GradOf(const SparseConvPattern& pattern, int64_t batch, const float* input,
+            const float* grad_output, float* grad_values,
+            const SparseConvPool* pool, const Take& take) {
   const Geometry& g = pattern.geometry;
   const Image in = InputOf(g);
   const Image out = OutputOf(g);
@@ -154,6 +159,7 @@ void GradValuesScalar(const SparseConvPattern& pattern, int64_t batch,
     for (int64_t o = begin; o < end; ++o) {
       for (int64_t k = pattern.rows[o]; k < pattern.rows[o + 1]; ++k) {
         const Nonzero& nonzero = pattern.nonzeros[k];
+        if (!take(grad_values[nonzero.index])) continue;
         const Range rows = RowsOf(g, nonzero.i);
         const Range columns = ColumnsOf(g, nonzero.j);
         double sum = 0;
@@ -174,6 +180,26 @@ void GradValuesScalar(const SparseConvPattern& pattern, int64_t batch,
       }
     }
   });
+}
+
+}  // namespace
+
+void GradValuesScalar(const SparseConvPattern& pattern, int64_t batch,
+                      const float* input, const float* grad_output,
+                      float* grad_values, const SparseConvPool* pool) {
+  GradOf(pattern, batch, input, grad_output, grad_values, pool,
+         [](float) { return true; });
+}
+
+void GradNonFinite(const SparseConvPattern& pattern, int64_t batch,
+                   const float* input, const float* grad_output,
+                   float* grad_values, const SparseConvPool* pool) {
+  for (size_t k = 0; k < pattern.nonzeros.size(); ++k) {
+    if (std::isfinite(grad_values[k])) continue;
+    GradOf(pattern, batch, input, grad_output, grad_values, pool,
+           [](float value) { return !std::isfinite(value); });
+    return;
+  }
 }
 
 void GradBias(const Geometry& g, int64_t batch, const float* grad_output,

@@ -10,6 +10,14 @@
 
 namespace sparse_conv {
 
+// What happens to a sum.
+struct Epilogue {
+  const float* bias;  // [out_channels], or null
+  bool relu;
+
+  float operator()(float sum) const { return relu && sum < 0 ? 0 : sum; }
+};
+
 void ForwardScalar(const SparseConvPattern& pattern, const float* weights,
                    int64_t batch, const float* input, const Epilogue& epilogue,
                    float* output, const SparseConvPool* pool);
@@ -21,6 +29,11 @@ void GradInputScalar(const SparseConvPattern& pattern, const float* weights,
 void GradValuesScalar(const SparseConvPattern& pattern, int64_t batch,
                       const float* input, const float* grad_output,
                       float* grad_values, const SparseConvPool* pool);
+
+// Computes those of grad_values again that are not finite.
+void GradNonFinite(const SparseConvPattern& pattern, int64_t batch,
+                   const float* input, const float* grad_output,
+                   float* grad_values, const SparseConvPool* pool);
 
 void GradBias(const Geometry& geometry, int64_t batch, const float* grad_output,
               float* grad_bias, const SparseConvPool* pool);

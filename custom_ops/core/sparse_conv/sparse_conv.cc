@@ -7,14 +7,14 @@
 #include <memory>
 #include <new>
 
+#include "custom_ops/core/sparse_conv/choice.h"
+#include "custom_ops/core/sparse_conv/engine.h"
 #include "custom_ops/core/sparse_conv/parallel.h"
 #include "custom_ops/core/sparse_conv/pattern.h"
 #include "custom_ops/core/sparse_conv/scalar.h"
 
 namespace sparse_conv {
 namespace {
-
-const char* const kKernelNames[] = {"scalar", nullptr};
 
 template <typename Index>
 SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
@@ -26,18 +26,12 @@ SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
   const SparseConvCode code = Check(geometry, &pattern->geometry, error);
   if (code != kSparseConvOk) return code;
   const Geometry& g = pattern->geometry;
-  if (options != nullptr && options->kernel != nullptr) {
-    int i = 0;
-    while (kKernelNames[i] != nullptr &&
-           std::strcmp(kKernelNames[i], options->kernel) != 0) {
-      ++i;
-    }
-    if (kKernelNames[i] == nullptr) {
-      return Fail(error, kSparseConvInvalidArgument,
-                  "Invalid value for argument kernel. Expected the name of a "
-                  "kernel that runs here. Received: kernel='%s'",
-                  options->kernel);
-    }
+  const char* kernel = options == nullptr ? nullptr : options->kernel;
+  if (!Choose(kernel, &pattern->choice)) {
+    return Fail(error, kSparseConvInvalidArgument,
+                "Invalid value for argument kernel. Expected the name of a "
+                "kernel that runs here. Received: kernel='%s'",
+                kernel);
   }
   if (num_nonzeros < 0 || num_nonzeros > g.kernel_size() ||
       (num_nonzeros > 0 && positions == nullptr)) {
@@ -78,6 +72,115 @@ SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
   return kSparseConvOk;
 }
 
+// Calls run(layout, images) for the images of each layout. False where there
+// is no memory.
+template <typename Run>
+bool ForLayouts(const SparseConvPattern& pattern, int64_t batch,
+                const Run& run) {
+  const int64_t interleaved = InterleavedImages(pattern.choice, batch);
+  if (interleaved > 0 && !run(kInterleaved, Batch{0, interleaved})) {
+    return false;
+  }
+  return interleaved == batch ||
+         run(kPlanes, Batch{interleaved, batch - interleaved});
+}
+
+SparseConvCode OutOfMemory(SparseConvError* error) {
+  return Fail(error, kSparseConvOutOfMemory, "Out of memory");
+}
+
+SparseConvCode Forward(const SparseConvValues& values, int64_t batch,
+                       const float* input, const float* bias, bool relu,
+                       float* output, const SparseConvPool* pool,
+                       const SparseConvAllocator* allocator,
+                       SparseConvError* error) {
+  const SparseConvPattern& pattern = *values.pattern;
+  if (batch == 0 || pattern.geometry.output_size() == 0) return kSparseConvOk;
+  if (pattern.choice.kernels == nullptr) {
+    ForwardScalar(pattern, values.weights.data(), batch, input, {bias, relu},
+                  output, pool);
+    return kSparseConvOk;
+  }
+  const bool done =
+      ForLayouts(pattern, batch, [&](Layout layout, const Batch& images) {
+        return Execute(*pattern.choice.kernels, pattern.ProgramOf(kForward),
+                       pattern.ScheduleOf(kForward, layout, pool),
+                       values.StreamOf(kForward, layout, pool).data(), images,
+                       input, bias, relu, output, pool, allocator);
+      });
+  return done ? kSparseConvOk : OutOfMemory(error);
+}
+
+SparseConvCode GradInput(const SparseConvValues& values, int64_t batch,
+                         const float* grad_output, float* grad_input,
+                         const SparseConvPool* pool,
+                         const SparseConvAllocator* allocator,
+                         SparseConvError* error) {
+  const SparseConvPattern& pattern = *values.pattern;
+  const Geometry& g = pattern.geometry;
+  if (batch == 0 || g.input_size() == 0) return kSparseConvOk;
+  if (pattern.choice.kernels == nullptr || g.output_size() == 0) {
+    GradInputScalar(pattern, values.weights.data(), batch, grad_output,
+                    grad_input, pool);
+    return kSparseConvOk;
+  }
+  const bool done =
+      ForLayouts(pattern, batch, [&](Layout layout, const Batch& images) {
+        return Execute(*pattern.choice.kernels, pattern.ProgramOf(kGradInput),
+                       pattern.ScheduleOf(kGradInput, layout, pool),
+                       values.StreamOf(kGradInput, layout, pool).data(), images,
+                       grad_output, nullptr, false, grad_input, pool,
+                       allocator);
+      });
+  return done ? kSparseConvOk : OutOfMemory(error);
+}
+
+SparseConvCode GradValues(const SparseConvPattern& pattern, int64_t batch,
+                          const float* input, const float* grad_output,
+                          float* grad_values, const SparseConvPool* pool,
+                          const SparseConvAllocator* allocator,
+                          SparseConvError* error) {
+  const Geometry& g = pattern.geometry;
+  const int64_t count = static_cast<int64_t>(pattern.nonzeros.size());
+  if (pattern.choice.kernels == nullptr || batch == 0 || g.output_size() == 0 ||
+      count == 0) {
+    GradValuesScalar(pattern, batch, input, grad_output, grad_values, pool);
+    return kSparseConvOk;
+  }
+  const int64_t lanes = pattern.choice.kernels->lanes;
+  const int64_t bytes = count * lanes * static_cast<int64_t>(sizeof(float));
+  const Scratch scratch(allocator, bytes);
+  float* const products = scratch.data();
+  if (products == nullptr) return OutOfMemory(error);
+  bool first = true;
+  const bool done =
+      ForLayouts(pattern, batch, [&](Layout layout, const Batch& images) {
+        const Schedule& schedule =
+            pattern.ScheduleOf(kGradValues, layout, pool);
+        std::memset(products, 0, bytes);
+        if (!ExecuteGrad(*pattern.choice.kernels,
+                         pattern.ProgramOf(kGradValues), schedule, images,
+                         input, grad_output, products, pool, allocator)) {
+          return false;
+        }
+        Parallel(pool, count, lanes, [&](int64_t begin, int64_t end) {
+          for (int64_t k = begin; k < end; ++k) {
+            float sum = 0;
+            for (int64_t i = 0; i < lanes; ++i) sum += products[k * lanes + i];
+            float& value = grad_values[schedule.order[k]];
+            value = first ? sum : value + sum;
+          }
+        });
+        first = false;
+        return true;
+      });
+  if (!done) return OutOfMemory(error);
+  // Lanes outside the image are multiplied by zero, which NaN and infinity
+  // survive: what is not finite is computed by definition.
+  GradNonFinite(pattern, batch, input, grad_output, grad_values, pool);
+  return kSparseConvOk;
+}
+
 // Nothing thrown crosses the C interface.
 template <typename Function>
 SparseConvCode Guarded(SparseConvError* error, const Function& function) {
@@ -111,7 +214,7 @@ using sparse_conv::Guarded;
 extern "C" {
 
 const char* sparse_conv_kernel_name(int index) {
-  return sparse_conv::kKernelNames[index];
+  return sparse_conv::KernelName(index);
 }
 
 SparseConvCode sparse_conv_pattern_create_int32(
@@ -207,15 +310,14 @@ SparseConvCode sparse_conv_forward(const SparseConvValues* values,
                                    const float* bias,
                                    SparseConvActivation activation,
                                    float* output, const SparseConvPool* pool,
-                                   const SparseConvAllocator* /*allocator*/,
+                                   const SparseConvAllocator* allocator,
                                    SparseConvError* error) {
   const SparseConvCode code = CheckCall(values, batch, error);
   if (code != kSparseConvOk) return code;
   return Guarded(error, [&] {
-    sparse_conv::ForwardScalar(*values->pattern, values->weights.data(), batch,
-                               input, {bias, activation == kSparseConvRelu},
-                               output, pool);
-    return kSparseConvOk;
+    return sparse_conv::Forward(*values, batch, input, bias,
+                                activation == kSparseConvRelu, output, pool,
+                                allocator, error);
   });
 }
 
@@ -223,14 +325,13 @@ SparseConvCode sparse_conv_grad_input(const SparseConvValues* values,
                                       int64_t batch, const float* grad_output,
                                       float* grad_input,
                                       const SparseConvPool* pool,
-                                      const SparseConvAllocator* /*allocator*/,
+                                      const SparseConvAllocator* allocator,
                                       SparseConvError* error) {
   const SparseConvCode code = CheckCall(values, batch, error);
   if (code != kSparseConvOk) return code;
   return Guarded(error, [&] {
-    sparse_conv::GradInputScalar(*values->pattern, values->weights.data(),
-                                 batch, grad_output, grad_input, pool);
-    return kSparseConvOk;
+    return sparse_conv::GradInput(*values, batch, grad_output, grad_input, pool,
+                                  allocator, error);
   });
 }
 
@@ -239,18 +340,17 @@ SparseConvCode sparse_conv_grad_values(const SparseConvPattern* pattern,
                                        const float* grad_output,
                                        float* grad_values, float* grad_bias,
                                        const SparseConvPool* pool,
-                                       const SparseConvAllocator* /*allocator*/,
+                                       const SparseConvAllocator* allocator,
                                        SparseConvError* error) {
   const SparseConvCode code = CheckCall(pattern, batch, error);
   if (code != kSparseConvOk) return code;
   return Guarded(error, [&] {
-    sparse_conv::GradValuesScalar(*pattern, batch, input, grad_output,
-                                  grad_values, pool);
     if (grad_bias != nullptr) {
       sparse_conv::GradBias(pattern->geometry, batch, grad_output, grad_bias,
                             pool);
     }
-    return kSparseConvOk;
+    return sparse_conv::GradValues(*pattern, batch, input, grad_output,
+                                   grad_values, pool, allocator, error);
   });
 }
 
@@ -287,8 +387,6 @@ SparseConvCode sparse_conv_pattern_plan(const SparseConvPattern* pattern,
                               sparse_conv_pattern_num_nonzeros(pattern), batch,
                               num_threads, plan, error);
 }
-
-const char* sparse_conv_isa(void) { return "scalar"; }
 
 int sparse_conv_executable_memory(void) { return 0; }
 

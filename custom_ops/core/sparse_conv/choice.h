@@ -1,0 +1,32 @@
+// Which kernel a call takes.
+
+#ifndef CUSTOM_OPS_CORE_SPARSE_CONV_CHOICE_H_
+#define CUSTOM_OPS_CORE_SPARSE_CONV_CHOICE_H_
+
+#include <cstdint>
+
+#include "custom_ops/core/sparse_conv/engine.h"
+#include "custom_ops/core/sparse_conv/kernels.h"
+
+namespace sparse_conv {
+
+// A kernel by name.
+struct Choice {
+  const char* name = "scalar";
+  const Kernels* kernels = nullptr;  // null: scalar
+  bool planes = false;               // layouts that may be used
+  bool interleaved = false;
+};
+
+// Names that run here, fastest first, then null.
+const char* KernelName(int index);
+
+// Of that name, the first one for null; false where there is none.
+bool Choose(const char* name, Choice* choice);
+
+// How many of the images go interleaved: the first ones; the others by planes.
+int64_t InterleavedImages(const Choice& choice, int64_t batch);
+
+}  // namespace sparse_conv
+
+#endif  // CUSTOM_OPS_CORE_SPARSE_CONV_CHOICE_H_

@@ -1,0 +1,80 @@
+#include "custom_ops/core/sparse_conv/pattern.h"
+
+#include "custom_ops/core/sparse_conv/parallel.h"
+
+namespace sparse_conv {
+namespace {
+
+ScheduleOptions OptionsOf(const Kernels& kernels, Purpose purpose,
+                          Layout layout) {
+  ScheduleOptions options = {};
+  options.layout = layout;
+  options.lanes = kernels.lanes;
+  options.max_tile = kernels.max_vectors[1];
+  options.block_bytes = 24 << 10;
+  options.chunk_bytes = 192 << 10;
+  // Rows are what one image, and the gradient of values, has to split.
+  options.chunk_rows = purpose == kGradValues ? 64
+                       : layout == kPlanes    ? 128
+                                              : INT64_MAX;
+  options.share = purpose != kGradValues;
+  return options;
+}
+
+}  // namespace
+}  // namespace sparse_conv
+
+using sparse_conv::Layout;
+using sparse_conv::Program;
+using sparse_conv::Purpose;
+using sparse_conv::Schedule;
+
+const Program& SparseConvPattern::ProgramOf(Purpose purpose) const {
+  const bool grad_input = purpose == sparse_conv::kGradInput;
+  return programs[grad_input].Get([&] {
+    return grad_input ? GradInputProgram(geometry, rows, nonzeros)
+                      : ForwardProgram(geometry, rows, nonzeros);
+  });
+}
+
+const Schedule& SparseConvPattern::ScheduleOf(
+    Purpose purpose, Layout layout, const SparseConvPool* pool) const {
+  return schedules[purpose][layout].Get([&] {
+    return MakeSchedule(
+        ProgramOf(purpose),
+        sparse_conv::OptionsOf(*choice.kernels, purpose, layout), pool);
+  });
+}
+
+int64_t SparseConvPattern::bytes() const {
+  int64_t bytes = static_cast<int64_t>(nonzeros.size() * sizeof(nonzeros[0]) +
+                                       rows.size() * sizeof(rows[0]));
+  for (const auto& lazy : programs) {
+    if (const Program* program = lazy.Peek()) {
+      bytes += static_cast<int64_t>(
+          program->entries.size() * sizeof(program->entries[0]) +
+          program->rows.size() * sizeof(program->rows[0]));
+    }
+  }
+  for (const auto& layouts : schedules) {
+    for (const auto& lazy : layouts) {
+      if (const Schedule* schedule = lazy.Peek()) bytes += schedule->bytes();
+    }
+  }
+  return bytes;
+}
+
+const std::vector<float>& SparseConvValues::StreamOf(
+    Purpose purpose, Layout layout, const SparseConvPool* pool) const {
+  const Schedule& schedule = pattern->ScheduleOf(purpose, layout, pool);
+  return streams[purpose][layout].Get([&] {
+    std::vector<float> stream(schedule.order.size());
+    sparse_conv::Parallel(pool, static_cast<int64_t>(stream.size()), 1,
+                          [&](int64_t begin, int64_t end) {
+                            for (int64_t k = begin; k < end; ++k) {
+                              stream[k] = weights[schedule.order[k]];
+                            }
+                          });
+    return stream;
+  });
+}

@@ -1,0 +1,87 @@
+// The order in which a program is computed on vectors, and its streams.
+//
+// A tile is `tile` neighbouring vectors of the grid. A vector is, in the layout
+// of planes, kLanes neighbouring pixels of one image; in the interleaved
+// layout, one pixel of kLanes images. In both, what a tap reads is the same
+// vectors a fixed number of elements further on.
+//
+// A tile's sums are computed for a chunk of rows, block by block of planes: a
+// block's pixels stay in the first cache while all rows pass over them. A list
+// is what a kernel does in one call: items with `rows` rows each, whose entries
+// are the same in all of these rows. Offsets and weights are read as streams.
+
+#ifndef CUSTOM_OPS_CORE_SPARSE_CONV_SCHEDULE_H_
+#define CUSTOM_OPS_CORE_SPARSE_CONV_SCHEDULE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "custom_ops/core/sparse_conv/program.h"
+
+namespace sparse_conv {
+
+enum Layout { kPlanes = 0, kInterleaved = 1 };
+
+// Entries that `count` rows share. The rows lie in a tile's sums.
+constexpr int kMaxItemRows = 4;
+struct Item {
+  int32_t count;  // of entries
+  int32_t row[kMaxItemRows];
+};
+
+struct List {
+  int rows;       // 1, 2 or 4
+  bool first;     // its rows have no sums yet: they start from the bias
+  int64_t begin;  // items
+  int64_t end;
+  int64_t offsets;  // where its streams begin in the chunk's
+  int64_t weights;
+};
+
+struct Chunk {
+  int64_t begin;  // rows
+  int64_t end;
+  int64_t weights;  // where its weights begin in the stream
+  std::vector<List> lists;
+  std::vector<Item> items;
+  std::vector<uint32_t> offsets;  // elements of a plane, per entry of an item
+};
+
+struct Schedule {
+  Layout layout;
+  int lanes;
+  int tile;             // vectors
+  bool by_rows;         // tiles begin at rows of the grid
+  int64_t tiles;        // of one image or interleaved group
+  int64_t tile_pixels;  // positions of the grid from tile to tile
+  int64_t row_tiles;    // by_rows: tiles of a row
+  int64_t group_size;   // elements of all planes of a group, interleaved or not
+  int64_t slack;        // elements read behind the last group
+  std::vector<Chunk> chunks;
+  std::vector<int32_t> order;  // of the weights: index by place in the stream
+
+  int64_t unit() const { return layout == kInterleaved ? lanes : 1; }
+  // Position of tile t in the grid.
+  int64_t TilePosition(const Program& program, int64_t t) const {
+    return by_rows ? t / row_tiles * program.pitch + t % row_tiles * tile_pixels
+                   : t * tile_pixels;
+  }
+  int64_t bytes() const;
+};
+
+struct ScheduleOptions {
+  Layout layout;
+  int lanes;
+  int max_tile;         // vectors of a tile, at most
+  int64_t block_bytes;  // pixels of a block, at most
+  int64_t chunk_bytes;  // sums of a tile, at most
+  int64_t chunk_rows;   // at most
+  bool share;           // whether items may have several rows
+};
+
+Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
+                      const SparseConvPool* pool);
+
+}  // namespace sparse_conv
+
+#endif  // CUSTOM_OPS_CORE_SPARSE_CONV_SCHEDULE_H_
