@@ -4,6 +4,8 @@ from tf_ssl import callbacks, pictures, rules
 from tf_ssl.adaptive_force import AdaptiveForce
 from tf_ssl.compare import compare
 from tf_ssl.comparison import Comparison
+from tf_ssl.decompose import decompose, kernel_ranks
+from tf_ssl.decompose_report import DecomposeReport
 from tf_ssl.export import check_export, export
 from tf_ssl.find_blocks import find_blocks
 from tf_ssl.find_structures import find_structures
@@ -25,6 +27,7 @@ from tf_ssl.structure import Slice, Structure, Structures
 __all__ = [
     "AdaptiveForce",
     "Comparison",
+    "DecomposeReport",
     "ForceRegularizer",
     "GroupLasso",
     "GroupLassoOptimizer",
@@ -39,9 +42,11 @@ __all__ = [
     "callbacks",
     "check_export",
     "compare",
+    "decompose",
     "export",
     "find_blocks",
     "find_structures",
+    "kernel_ranks",
     "machine",
     "measure_latency",
     "model_sparsity",
