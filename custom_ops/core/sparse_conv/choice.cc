@@ -57,9 +57,10 @@ bool Choose(const char* name, Choice* choice) {
   return false;
 }
 
-int64_t InterleavedImages(const Choice& choice, int64_t batch) {
+int64_t InterleavedImages(const Choice& choice, bool local, int64_t batch) {
   if (!choice.interleaved) return 0;
   if (!choice.planes) return batch;
+  if (local) return 0;
   // A group that is not full costs as much as one that is.
   const int64_t lanes = choice.kernels->lanes;
   const int64_t rest = batch % lanes;

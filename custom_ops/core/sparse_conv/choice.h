@@ -25,7 +25,8 @@ const char* KernelName(int index);
 bool Choose(const char* name, Choice* choice);
 
 // How many of the images go interleaved: the first ones; the others by planes.
-int64_t InterleavedImages(const Choice& choice, int64_t batch);
+// Local programs read aligned vectors in both layouts: they need no groups.
+int64_t InterleavedImages(const Choice& choice, bool local, int64_t batch);
 
 }  // namespace sparse_conv
 

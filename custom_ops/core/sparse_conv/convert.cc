@@ -6,9 +6,27 @@
 namespace sparse_conv {
 namespace {
 
-constexpr int64_t kBlock = 8;  // of Kernels::transpose
+constexpr int64_t kBlock = 8;     // of Kernels::transpose
+constexpr int64_t kStaged = 512;  // rows that are streamed together
 
 int Count(int64_t left) { return static_cast<int>(std::min(left, kBlock)); }
+
+// Moves element b of from(a) to element a of to(b), for a < rows, b < columns.
+template <typename From, typename To>
+void MoveTransposed(const Kernels& kernels, int64_t rows, int64_t columns,
+                    const From& from, const To& to, bool relu) {
+  const float* sources[kBlock];
+  float* targets[kBlock];
+  for (int64_t a = 0; a < rows; a += kBlock) {
+    const int count = Count(rows - a);
+    for (int64_t b = 0; b < columns; b += kBlock) {
+      const int width = Count(columns - b);
+      for (int i = 0; i < count; ++i) sources[i] = from(a + i) + b;
+      for (int i = 0; i < width; ++i) targets[i] = to(b + i) + a;
+      kernels.transpose(sources, count, width, targets, relu);
+    }
+  }
+}
 
 // Distances of neighbours in an array of images.
 struct Strides {
@@ -79,68 +97,44 @@ struct PlaneRow {
   }
 
  private:
-  // Rows of a transposed block: images; columns: channels.
   void InterleavedChannels() const {
-    const float* from[kBlock];
-    float* to[kBlock];
-    // Two blocks of channels are a cache line of the source.
-    for (int64_t c = 0; c < source.channels; c += 2 * kBlock) {
-      const int64_t end = std::min(c + 2 * kBlock, source.channels);
+    // 16 channels are a cache line of the source.
+    constexpr int64_t kLine = 2 * kBlock;
+    for (int64_t c = 0; c < source.channels; c += kLine) {
       for (int64_t x = inside.begin; x < inside.end; ++x) {
-        for (int64_t d = c; d < end; d += kBlock) {
-          const int columns = Count(end - d);
-          for (int64_t n = 0; n < schedule.lanes; n += kBlock) {
-            for (int i = 0; i < kBlock; ++i) from[i] = Source(n + i, d, x);
-            for (int i = 0; i < columns; ++i) {
-              to[i] = planes + (d + i) * plane + x * schedule.lanes + n;
-            }
-            kernels.transpose(from, kBlock, columns, to, false);
-          }
-        }
+        float* const target = planes + c * plane + x * schedule.lanes;
+        MoveTransposed(
+            kernels, schedule.lanes, std::min(kLine, source.channels - c),
+            [&](int64_t n) { return Source(n, c, x); },
+            [&](int64_t i) { return target + i * plane; }, false);
       }
     }
   }
 
-  // Rows: images; columns: pixels.
   void InterleavedPixels() const {
-    const float* from[kBlock];
-    float* to[kBlock];
     for (int64_t c = 0; c < source.channels; ++c) {
-      float* target = planes + c * plane;
-      if (step != 1) {
-        for (int64_t x = inside.begin; x < inside.end; ++x) {
-          for (int64_t n = 0; n < schedule.lanes; ++n) {
-            target[x * schedule.lanes + n] = *Source(n, c, x);
-          }
-        }
+      float* const target = planes + c * plane + inside.begin * schedule.lanes;
+      const int64_t length = inside.end - inside.begin;
+      if (step == 1) {
+        MoveTransposed(
+            kernels, schedule.lanes, length,
+            [&](int64_t n) { return Source(n, c, inside.begin); },
+            [&](int64_t x) { return target + x * schedule.lanes; }, false);
         continue;
       }
-      for (int64_t x = inside.begin; x < inside.end; x += kBlock) {
-        const int columns = Count(inside.end - x);
-        for (int64_t n = 0; n < schedule.lanes; n += kBlock) {
-          for (int i = 0; i < kBlock; ++i) from[i] = Source(n + i, c, x);
-          for (int i = 0; i < columns; ++i) {
-            to[i] = target + (x + i) * schedule.lanes + n;
-          }
-          kernels.transpose(from, kBlock, columns, to, false);
+      for (int64_t x = 0; x < length; ++x) {
+        for (int64_t n = 0; n < schedule.lanes; ++n) {
+          target[x * schedule.lanes + n] = *Source(n, c, inside.begin + x);
         }
       }
     }
   }
 
-  // Rows: pixels; columns: channels.
   void PlanesOfChannels() const {
-    const float* from[kBlock];
-    float* to[kBlock];
-    for (int64_t x = inside.begin; x < inside.end; x += kBlock) {
-      const int rows = Count(inside.end - x);
-      for (int64_t c = 0; c < source.channels; c += kBlock) {
-        const int columns = Count(source.channels - c);
-        for (int i = 0; i < rows; ++i) from[i] = Source(0, c, x + i);
-        for (int i = 0; i < columns; ++i) to[i] = planes + (c + i) * plane + x;
-        kernels.transpose(from, rows, columns, to, false);
-      }
-    }
+    MoveTransposed(
+        kernels, inside.end - inside.begin, source.channels,
+        [&](int64_t x) { return Source(0, 0, inside.begin + x); },
+        [&](int64_t c) { return planes + c * plane + inside.begin; }, false);
   }
 
   void PlanesOfPixels() const {
@@ -185,46 +179,142 @@ void VisitRuns(const Program& program, const Schedule& schedule, int64_t tile,
   }
 }
 
-// Where rows of one phase meet the result.
-struct Target {
-  const Images& result;
-  Strides strides;
+// Where positions of the grid lie in the images of one side of a program, by
+// phase.
+struct Side {
+  const Images& images;
   int64_t step_y;
   int64_t step_x;
+  const std::vector<Phase>& phases;
+};
+
+Side SourceOf(const Program& program) {
+  return {program.source, program.source_step_y, program.source_step_x,
+          program.source_phases};
+}
+Side ResultOf(const Program& program) {
+  return {program.result, program.result_step_y, program.result_step_x,
+          program.result_phases};
+}
+
+struct Target {
+  const Side& side;
+  Strides strides;
   Phase phase;
 
-  Target(const Program& program, int64_t phase)
-      : result(program.result),
-        strides(program.result),
-        step_y(program.result_step_y),
-        step_x(program.result_step_x),
-        phase(program.result_phases[phase]) {}
+  Target(const Side& side, int64_t phase)
+      : side(side), strides(side.images), phase(side.phases[phase]) {}
 
-  // Pixels of a run that lie in the result: phases may lack the last ones.
+  // Pixels of a run that lie in the images: phases may lack the last ones.
   int64_t Length(const Run& run) const {
-    if (run.y * step_y + phase.first_y >= result.height) return 0;
-    const int64_t first = run.x * step_x + phase.first_x;
-    if (first >= result.width) return 0;
-    return std::min(run.length, (result.width - 1 - first) / step_x + 1);
+    if (run.y * side.step_y + phase.first_y >= side.images.height) return 0;
+    const int64_t first = run.x * side.step_x + phase.first_x;
+    if (first >= side.images.width) return 0;
+    return std::min(run.length,
+                    (side.images.width - 1 - first) / side.step_x + 1);
   }
   int64_t Offset(const Run& run) const {
-    return (run.y * step_y + phase.first_y) * strides.y +
-           (run.x * step_x + phase.first_x) * strides.x;
+    return (run.y * side.step_y + phase.first_y) * strides.y +
+           (run.x * side.step_x + phase.first_x) * strides.x;
   }
-  int64_t Pixel() const { return step_x * strides.x; }
+  int64_t Pixel() const { return side.step_x * strides.x; }
 };
 
 // Calls f(target, first, rows, channel) for runs of rows of one phase.
 template <typename Function>
-void VisitPhases(const Program& program, int64_t begin, int64_t end,
+void VisitPhases(const Side& side, int64_t begin, int64_t end,
                  const Function& f) {
-  const int64_t channels = program.result.channels;
+  const int64_t channels = side.images.channels;
   for (int64_t row = begin; row < end;) {
     const int64_t phase = row / channels;
     const int64_t last = std::min(end, (phase + 1) * channels);
-    f(Target(program, phase), row - begin, last - row, row % channels);
+    f(Target(side, phase), row - begin, last - row, row % channels);
     row = last;
   }
+}
+
+// Pixels of one tile beside the images that they belong to, of one phase.
+struct Piece {
+  int64_t rows;    // channels
+  int64_t length;  // pixels
+  int64_t images;  // 1 unless interleaved
+  float* sums;     // of the first row, pixel and image
+  int64_t offset;  // of the same in the images
+};
+
+// Calls f(piece, strides, pixel) for all of rows [begin, end) of a tile that
+// lies inside the images; pixel is the distance of pixels in an image.
+template <typename Function>
+void VisitPieces(const Program& program, const Schedule& schedule,
+                 const Side& side, const ImageGroup& group, int64_t tile,
+                 int64_t begin, int64_t end, float* sums, const Function& f) {
+  const bool interleaved = schedule.layout == kInterleaved;
+  const int64_t row_stride = schedule.tile * schedule.lanes;
+  VisitPhases(
+      side, begin, end,
+      [&](const Target& target, int64_t first, int64_t rows, int64_t channel) {
+        VisitRuns(program, schedule, tile, [&](const Run& run) {
+          const int64_t length = target.Length(run);
+          if (length <= 0) return;
+          const int64_t vector = run.vector_pixel * schedule.unit();
+          const Piece piece = {rows, length, interleaved ? group.count : 1,
+                               sums + first * row_stride + vector,
+                               group.first * side.images.size() +
+                                   target.Offset(run) +
+                                   channel * target.strides.channel};
+          f(piece, target.strides, target.Pixel());
+        });
+      });
+}
+
+// A tile of one side's images as [end - begin, tile, lanes], zeros where the
+// tile or its lanes lie outside.
+void LoadSide(const Kernels& kernels, const Program& program, const Side& side,
+              const Schedule& schedule, const float* images,
+              const ImageGroup& group, int64_t tile, int64_t begin, int64_t end,
+              float* sums) {
+  const int64_t unit = schedule.unit();
+  const int64_t row_stride = schedule.tile * schedule.lanes;
+  const int64_t size = side.images.size();
+  int64_t inside = 0;
+  VisitPieces(program, schedule, side, group, tile, begin, end, sums,
+              [&](const Piece& piece, const Strides&, int64_t) {
+                inside += piece.rows * piece.length * piece.images;
+              });
+  if (inside < (end - begin) * row_stride) {
+    std::memset(sums, 0, (end - begin) * row_stride * sizeof(float));
+  }
+  VisitPieces(
+      program, schedule, side, group, tile, begin, end, sums,
+      [&](const Piece& piece, const Strides& strides, int64_t pixel) {
+        const float* const in = images + piece.offset;
+        if (strides.channel == 1 && unit == 1) {
+          MoveTransposed(
+              kernels, piece.length, piece.rows,
+              [&](int64_t p) { return in + p * pixel; },
+              [&](int64_t r) { return piece.sums + r * row_stride; }, false);
+        } else if (strides.channel == 1) {
+          for (int64_t p = 0; p < piece.length; ++p) {
+            MoveTransposed(
+                kernels, piece.images, piece.rows,
+                [&](int64_t n) { return in + n * size + p * pixel; },
+                [&](int64_t r) {
+                  return piece.sums + r * row_stride + p * unit;
+                },
+                false);
+          }
+        } else {
+          for (int64_t r = 0; r < piece.rows; ++r) {
+            for (int64_t n = 0; n < piece.images; ++n) {
+              const float* const row = in + n * size + r * strides.channel;
+              float* const sum = piece.sums + r * row_stride + n;
+              for (int64_t p = 0; p < piece.length; ++p) {
+                sum[p * unit] = row[p * pixel];
+              }
+            }
+          }
+        }
+      });
 }
 
 }  // namespace
@@ -266,150 +356,82 @@ void FillPlaneRow(const Kernels& kernels, const Program& program,
 }
 
 void StoreTile(const Kernels& kernels, const Program& program,
-               const Schedule& schedule, const float* sums,
-               const ImageGroup& group, int64_t tile, int64_t begin,
-               int64_t end, bool relu, float* images) {
-  const int64_t lanes = schedule.lanes;
-  const int64_t row_stride = schedule.tile * lanes;
-  const bool interleaved = schedule.layout == kInterleaved;
-  float* const image = images + group.first * program.result.size();
+               const Schedule& schedule, float* sums, const ImageGroup& group,
+               int64_t tile, int64_t begin, int64_t end, bool relu,
+               bool past_cache, float* images) {
+  const int64_t unit = schedule.unit();
+  const int64_t row_stride = schedule.tile * schedule.lanes;
   const int64_t size = program.result.size();
-  const float* from[kBlock];
-  float* to[kBlock];
-  VisitPhases(
-      program, begin, end,
-      [&](const Target& target, int64_t first, int64_t rows, int64_t channel) {
-        const Strides& strides = target.strides;
-        const int64_t pixel = target.Pixel();
-        VisitRuns(program, schedule, tile, [&](const Run& run) {
-          const int64_t length = target.Length(run);
-          if (length <= 0) return;
-          float* const out =
-              image + target.Offset(run) + channel * strides.channel;
-          const float* const in = sums + first * row_stride +
-                                  run.vector_pixel * (interleaved ? lanes : 1);
-          if (interleaved && strides.channel == 1) {
-            for (int64_t p = 0; p < length; ++p) {
-              for (int64_t n = 0; n < group.count; n += kBlock) {
-                const int columns = Count(group.count - n);
-                for (int64_t r = 0; r < rows; r += kBlock) {
-                  const int count = Count(rows - r);
-                  for (int i = 0; i < count; ++i) {
-                    from[i] = in + (r + i) * row_stride + p * lanes + n;
-                  }
-                  for (int i = 0; i < columns; ++i) {
-                    to[i] = out + (n + i) * size + p * pixel + r;
-                  }
-                  kernels.transpose(from, count, columns, to, relu);
-                }
-              }
-            }
-          } else if (interleaved && pixel == 1) {
-            for (int64_t r = 0; r < rows; ++r) {
-              for (int64_t n = 0; n < group.count; n += kBlock) {
-                const int columns = Count(group.count - n);
-                for (int64_t p = 0; p < length; p += kBlock) {
-                  const int count = Count(length - p);
-                  for (int i = 0; i < count; ++i) {
-                    from[i] = in + r * row_stride + (p + i) * lanes + n;
-                  }
-                  for (int i = 0; i < columns; ++i) {
-                    to[i] = out + (n + i) * size + r * strides.channel + p;
-                  }
-                  kernels.transpose(from, count, columns, to, relu);
-                }
-              }
-            }
-          } else if (!interleaved && strides.channel == 1) {
-            for (int64_t p = 0; p < length; p += kBlock) {
-              const int columns = Count(length - p);
-              for (int64_t r = 0; r < rows; r += kBlock) {
-                const int count = Count(rows - r);
-                for (int i = 0; i < count; ++i) {
-                  from[i] = in + (r + i) * row_stride + p;
-                }
-                for (int i = 0; i < columns; ++i) {
-                  to[i] = out + (p + i) * pixel + r;
-                }
-                kernels.transpose(from, count, columns, to, relu);
-              }
-            }
-          } else {
-            const int64_t images_in = interleaved ? group.count : 1;
-            const int64_t step = interleaved ? lanes : 1;
-            for (int64_t r = 0; r < rows; ++r) {
-              for (int64_t n = 0; n < images_in; ++n) {
-                float* const row = out + n * size + r * strides.channel;
-                const float* const sum = in + r * row_stride + n;
-                for (int64_t p = 0; p < length; ++p) {
-                  const float value = sum[p * step];
-                  row[p * pixel] = relu && value < 0 ? 0.0f : value;
-                }
-              }
-            }
+  const auto store = [&](const Piece& piece, const Strides& strides,
+                         int64_t pixel) {
+    float* const out = images + piece.offset;
+    if (strides.channel == 1 && unit == 1) {
+      const bool staged = past_cache && piece.rows <= kStaged;
+      if (!staged) {
+        MoveTransposed(
+            kernels, piece.rows, piece.length,
+            [&](int64_t r) { return piece.sums + r * row_stride; },
+            [&](int64_t p) { return out + p * pixel; }, relu);
+        return;
+      }
+      // Whole lines, pixel by pixel.
+      alignas(64) float stage[kBlock * kStaged];
+      for (int64_t p = 0; p < piece.length; p += kBlock) {
+        const int count = Count(piece.length - p);
+        MoveTransposed(
+            kernels, piece.rows, count,
+            [&](int64_t r) { return piece.sums + r * row_stride + p; },
+            [&](int64_t i) { return stage + i * kStaged; }, relu);
+        for (int i = 0; i < count; ++i) {
+          kernels.stream(stage + i * kStaged, piece.rows,
+                         out + (p + i) * pixel);
+        }
+      }
+    } else if (strides.channel == 1) {
+      for (int64_t p = 0; p < piece.length; ++p) {
+        MoveTransposed(
+            kernels, piece.rows, piece.images,
+            [&](int64_t r) { return piece.sums + r * row_stride + p * unit; },
+            [&](int64_t n) { return out + n * size + p * pixel; }, relu);
+      }
+    } else if (unit != 1 && pixel == 1) {
+      for (int64_t r = 0; r < piece.rows; ++r) {
+        MoveTransposed(
+            kernels, piece.length, piece.images,
+            [&](int64_t p) { return piece.sums + r * row_stride + p * unit; },
+            [&](int64_t n) { return out + n * size + r * strides.channel; },
+            relu);
+      }
+    } else {
+      for (int64_t r = 0; r < piece.rows; ++r) {
+        for (int64_t n = 0; n < piece.images; ++n) {
+          float* const row = out + n * size + r * strides.channel;
+          const float* const sum = piece.sums + r * row_stride + n;
+          for (int64_t p = 0; p < piece.length; ++p) {
+            const float value = sum[p * unit];
+            row[p * pixel] = relu && value < 0 ? 0.0f : value;
           }
-        });
-      });
+        }
+      }
+    }
+  };
+  VisitPieces(program, schedule, ResultOf(program), group, tile, begin, end,
+              sums, store);
 }
 
 void LoadTile(const Kernels& kernels, const Program& program,
               const Schedule& schedule, const float* images,
               const ImageGroup& group, int64_t tile, int64_t begin, int64_t end,
               float* sums) {
-  const int64_t lanes = schedule.lanes;
-  const int64_t row_stride = schedule.tile * lanes;
-  const bool interleaved = schedule.layout == kInterleaved;
-  const int64_t size = program.result.size();
-  const float* const image = images + group.first * size;
-  std::memset(sums, 0, (end - begin) * row_stride * sizeof(float));
-  const float* from[kBlock];
-  float* to[kBlock];
-  VisitPhases(
-      program, begin, end,
-      [&](const Target& target, int64_t first, int64_t rows, int64_t channel) {
-        const Strides& strides = target.strides;
-        const int64_t pixel = target.Pixel();
-        VisitRuns(program, schedule, tile, [&](const Run& run) {
-          const int64_t length = target.Length(run);
-          if (length <= 0) return;
-          const float* const in =
-              image + target.Offset(run) + channel * strides.channel;
-          float* const out = sums + first * row_stride +
-                             run.vector_pixel * (interleaved ? lanes : 1);
-          if (strides.channel == 1) {
-            // Rows of a transposed block: images, or pixels; columns: channels.
-            const int64_t outer = interleaved ? length : 1;
-            const int64_t inner = interleaved ? group.count : length;
-            for (int64_t p = 0; p < outer; ++p) {
-              for (int64_t n = 0; n < inner; n += kBlock) {
-                const int count = Count(inner - n);
-                for (int64_t r = 0; r < rows; r += kBlock) {
-                  const int columns = Count(rows - r);
-                  for (int i = 0; i < count; ++i) {
-                    from[i] = in + r + p * pixel +
-                              (n + i) * (interleaved ? size : pixel);
-                  }
-                  for (int i = 0; i < columns; ++i) {
-                    to[i] = out + (r + i) * row_stride + p * lanes + n;
-                  }
-                  kernels.transpose(from, count, columns, to, false);
-                }
-              }
-            }
-            return;
-          }
-          const int64_t images_in = interleaved ? group.count : 1;
-          const int64_t step = interleaved ? lanes : 1;
-          for (int64_t r = 0; r < rows; ++r) {
-            for (int64_t n = 0; n < images_in; ++n) {
-              const float* const row = in + n * size + r * strides.channel;
-              float* const sum = out + r * row_stride + n;
-              for (int64_t p = 0; p < length; ++p)
-                sum[p * step] = row[p * pixel];
-            }
-          }
-        });
-      });
+  LoadSide(kernels, program, ResultOf(program), schedule, images, group, tile,
+           begin, end, sums);
+}
+
+void LoadLocalPlanes(const Kernels& kernels, const Program& program,
+                     const Schedule& schedule, const float* images,
+                     const ImageGroup& group, int64_t tile, float* planes) {
+  LoadSide(kernels, program, SourceOf(program), schedule, images, group, tile,
+           0, program.num_planes(), planes);
 }
 
 }  // namespace sparse_conv

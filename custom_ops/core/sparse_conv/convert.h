@@ -25,11 +25,12 @@ void FillPlaneRow(const Kernels& kernels, const Program& program,
                   const ImageGroup& group, int64_t y, float* planes);
 
 // Writes rows [begin, end) of a tile, whose sums are [end - begin, tile,
-// lanes], to where they belong in the result's images.
+// lanes], to where they belong in the result's images. `past_cache` is a hint
+// that these are more than a cache holds.
 void StoreTile(const Kernels& kernels, const Program& program,
-               const Schedule& schedule, const float* sums,
-               const ImageGroup& group, int64_t tile, int64_t begin,
-               int64_t end, bool relu, float* images);
+               const Schedule& schedule, float* sums, const ImageGroup& group,
+               int64_t tile, int64_t begin, int64_t end, bool relu,
+               bool past_cache, float* images);
 
 // The reverse: a tile of the result's images as [end - begin, tile, lanes],
 // zeros where the tile or its lanes lie outside.
@@ -37,6 +38,11 @@ void LoadTile(const Kernels& kernels, const Program& program,
               const Schedule& schedule, const float* images,
               const ImageGroup& group, int64_t tile, int64_t begin, int64_t end,
               float* sums);
+
+// The planes of a schedule that is local, for one tile.
+void LoadLocalPlanes(const Kernels& kernels, const Program& program,
+                     const Schedule& schedule, const float* images,
+                     const ImageGroup& group, int64_t tile, float* planes);
 
 }  // namespace sparse_conv
 

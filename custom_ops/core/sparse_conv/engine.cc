@@ -15,18 +15,26 @@ constexpr int64_t kPlanesBytes = int64_t{16} << 20;
 
 int64_t CeilOfRatio(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// A thread's own memory for the sums of a tile; it stays with the thread.
-float* SumsOfThread(int64_t size) {
-  constexpr int64_t kAlign = 64 / sizeof(float);
-  thread_local std::unique_ptr<float[]> memory;
-  thread_local int64_t capacity = 0;
-  if (capacity < size + kAlign) {
-    capacity = size + kAlign;
-    memory.reset(new float[capacity]);
+// A thread's own memory for one tile; it stays with the thread.
+class ThreadMemory {
+ public:
+  float* Get(int64_t size) {
+    constexpr int64_t kAlign = 64 / sizeof(float);
+    if (capacity_ < size + kAlign) {
+      memory_.reset(new float[size + kAlign]);
+      capacity_ = size + kAlign;
+    }
+    const uintptr_t address = reinterpret_cast<uintptr_t>(memory_.get());
+    return reinterpret_cast<float*>((address + 63) / 64 * 64);
   }
-  const uintptr_t address = reinterpret_cast<uintptr_t>(memory.get());
-  return reinterpret_cast<float*>((address + 63) / 64 * 64);
-}
+
+ private:
+  std::unique_ptr<float[]> memory_;
+  int64_t capacity_ = 0;
+};
+
+thread_local ThreadMemory sums_memory;
+thread_local ThreadMemory planes_memory;
 
 // Groups of images of one layout.
 struct Groups {
@@ -48,8 +56,9 @@ struct Groups {
 // Groups whose planes are made together.
 int64_t GroupsAtOnce(const Schedule& schedule, int64_t groups,
                      const SparseConvPool* pool) {
-  const int64_t bytes =
-      schedule.group_size * static_cast<int64_t>(sizeof(float));
+  const int64_t bytes = schedule.group_size *
+                        (schedule.local ? schedule.tiles : 1) *
+                        static_cast<int64_t>(sizeof(float));
   const int64_t threads = pool == nullptr ? 1 : std::max(1, pool->num_threads);
   const int64_t most =
       std::max(threads, kPlanesBytes / std::max<int64_t>(1, bytes));
@@ -102,6 +111,48 @@ void RunChunk(const Kernels& kernels, const Schedule& schedule,
   }
 }
 
+// Results of more bytes than this are written past the caches.
+constexpr int64_t kCacheBytes = int64_t{16} << 20;
+
+// One tile after the other, planes included.
+void ExecuteLocal(const Kernels& kernels, const Program& program,
+                  const Schedule& schedule, const float* weights,
+                  const Groups& groups, const float* source, const float* bias,
+                  bool relu, bool past_cache, float* result,
+                  const SparseConvPool* pool) {
+  // One tile makes its planes once, unless there are few tiles.
+  const int64_t chunks = static_cast<int64_t>(schedule.chunks.size());
+  const int64_t tiles = groups.count * schedule.tiles;
+  const int64_t parts = tiles < 16 ? chunks : 1;
+  const int64_t cost = 1 + (program.num_entries() * schedule.tile / 2 +
+                            (program.num_rows() + program.num_planes()) *
+                                schedule.tile * schedule.lanes) /
+                               parts;
+  Parallel(pool, tiles * parts, cost, [&](int64_t begin, int64_t end) {
+    int64_t loaded = -1;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t tile = i / parts % schedule.tiles;
+      const ImageGroup group = groups[i / parts / schedule.tiles];
+      float* const planes = planes_memory.Get(schedule.group_size);
+      if (loaded != i / parts) {
+        LoadLocalPlanes(kernels, program, schedule, source, group, tile,
+                        planes);
+        loaded = i / parts;
+      }
+      for (int64_t c = i % parts; c < chunks; c += parts) {
+        const Chunk& chunk = schedule.chunks[c];
+        float* const sums = sums_memory.Get((chunk.end - chunk.begin) *
+                                            schedule.tile * schedule.lanes);
+        RunChunk(kernels, schedule, chunk, weights,
+                 bias == nullptr ? nullptr : bias + chunk.begin, planes, sums);
+        StoreTile(kernels, program, schedule, sums, group, tile, chunk.begin,
+                  chunk.end, relu, past_cache, result);
+      }
+    }
+    if (past_cache) kernels.fence();
+  });
+}
+
 }  // namespace
 
 bool Execute(const Kernels& kernels, const Program& program,
@@ -109,6 +160,14 @@ bool Execute(const Kernels& kernels, const Program& program,
              const float* source, const float* bias, bool relu, float* result,
              const SparseConvPool* pool, const SparseConvAllocator* allocator) {
   const Groups groups(schedule, batch);
+  const bool past_cache = batch.count * program.result.size() *
+                              static_cast<int64_t>(sizeof(float)) >
+                          kCacheBytes;
+  if (schedule.local) {
+    ExecuteLocal(kernels, program, schedule, weights, groups, source, bias,
+                 relu, past_cache, result, pool);
+    return true;
+  }
   const int64_t at_once = GroupsAtOnce(schedule, groups.count, pool);
   const Scratch scratch(allocator,
                         (at_once * schedule.group_size + schedule.slack) *
@@ -129,16 +188,17 @@ bool Execute(const Kernels& kernels, const Program& program,
         const Chunk& chunk = schedule.chunks[i % chunks];
         const int64_t tile = i / chunks % schedule.tiles;
         const int64_t group = i / chunks / schedule.tiles;
-        float* const sums = SumsOfThread((chunk.end - chunk.begin) *
-                                         schedule.tile * schedule.lanes);
+        float* const sums = sums_memory.Get((chunk.end - chunk.begin) *
+                                            schedule.tile * schedule.lanes);
         RunChunk(kernels, schedule, chunk, weights,
                  bias == nullptr ? nullptr : bias + chunk.begin,
                  planes + group * schedule.group_size +
                      schedule.TilePosition(program, tile) * schedule.unit(),
                  sums);
         StoreTile(kernels, program, schedule, sums, groups[first + group], tile,
-                  chunk.begin, chunk.end, relu, result);
+                  chunk.begin, chunk.end, relu, past_cache, result);
       }
+      if (past_cache) kernels.fence();
     });
   }
   return true;
@@ -151,9 +211,11 @@ bool ExecuteGrad(const Kernels& kernels, const Program& program,
                  const SparseConvAllocator* allocator) {
   const Groups groups(schedule, batch);
   const int64_t at_once = GroupsAtOnce(schedule, groups.count, pool);
-  const Scratch scratch(allocator,
-                        (at_once * schedule.group_size + schedule.slack) *
-                            static_cast<int64_t>(sizeof(float)));
+  const int64_t planes_parts = schedule.local ? schedule.tiles : 1;
+  const Scratch scratch(
+      allocator,
+      (at_once * planes_parts * schedule.group_size + schedule.slack) *
+          static_cast<int64_t>(sizeof(float)));
   const int64_t tile_size = program.num_rows() * schedule.tile * schedule.lanes;
   const Scratch rows_scratch(allocator,
                              at_once * schedule.tiles * tile_size *
@@ -180,8 +242,10 @@ bool ExecuteGrad(const Kernels& kernels, const Program& program,
   }
   for (int64_t first = 0; first < groups.count; first += at_once) {
     const int64_t count = std::min(at_once, groups.count - first);
-    FillPlanes(kernels, program, schedule, source, groups, first, count, planes,
-               pool);
+    if (!schedule.local) {
+      FillPlanes(kernels, program, schedule, source, groups, first, count,
+                 planes, pool);
+    }
     Parallel(pool, count * schedule.tiles, tile_size,
              [&](int64_t begin, int64_t end) {
                for (int64_t i = begin; i < end; ++i) {
@@ -189,6 +253,11 @@ bool ExecuteGrad(const Kernels& kernels, const Program& program,
                           groups[first + i / schedule.tiles],
                           i % schedule.tiles, 0, program.num_rows(),
                           rows + i * tile_size);
+                 if (!schedule.local) continue;
+                 LoadLocalPlanes(kernels, program, schedule, source,
+                                 groups[first + i / schedule.tiles],
+                                 i % schedule.tiles,
+                                 planes + i * schedule.group_size);
                }
              });
     const int64_t num_tasks = static_cast<int64_t>(tasks.size());
@@ -210,7 +279,10 @@ bool ExecuteGrad(const Kernels& kernels, const Program& program,
         for (int64_t i = 0; i < count * schedule.tiles; ++i) {
           const int64_t group = i / schedule.tiles;
           const int64_t tile = i % schedule.tiles;
-          call.planes = planes + group * schedule.group_size +
+          call.planes =
+              schedule.local
+                  ? planes + i * schedule.group_size
+                  : planes + group * schedule.group_size +
                         schedule.TilePosition(program, tile) * schedule.unit();
           call.sums = rows + i * tile_size + chunk.begin * call.row_stride;
           kernels.grad(call, schedule.tile, to);

@@ -41,6 +41,10 @@ struct Kernels {
   // target[column][row]; below 0 becomes 0 if `relu`.
   void (*transpose)(const float* const* source, int rows, int columns,
                     float* const* target, bool relu);
+
+  // Copies past the caches; Fence makes such copies visible to other threads.
+  void (*stream)(const float* source, int64_t count, float* target);
+  void (*fence)();
 };
 
 #if defined(__x86_64__)

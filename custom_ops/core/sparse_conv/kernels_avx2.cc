@@ -37,6 +37,8 @@ const Kernels kAvx2Kernels = {
     SelectList,
     Grad,
     Transpose,
+    Stream,
+    Fence,
 };
 
 }  // namespace sparse_conv

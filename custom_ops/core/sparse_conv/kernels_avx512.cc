@@ -37,6 +37,8 @@ const Kernels kAvx512Kernels = {
     SelectList,
     Grad,
     Transpose,
+    Stream,
+    Fence,
 };
 
 }  // namespace sparse_conv

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <type_traits>
+#include <utility>
 
 #include "custom_ops/core/sparse_conv/sparse_conv.h"
 
@@ -29,23 +30,44 @@ void Parallel(const SparseConvPool* pool, int64_t items, int64_t cost,
       const_cast<void*>(static_cast<const void*>(&body)));
 }
 
-// One block of the caller's memory, aligned to a cache line.
+// One block of memory, aligned to a cache line: the caller's, or, without an
+// allocator, one that stays with the thread for its next call (large blocks
+// that are given back to the system cost a page fault a page to get again).
 class Scratch {
  public:
   Scratch(const SparseConvAllocator* allocator, int64_t bytes)
-      : allocator_(allocator) {
-    const size_t padded = static_cast<size_t>(bytes) + kLine;
-    memory_ = allocator_ != nullptr && allocator_->allocate != nullptr
-                  ? allocator_->allocate(allocator_->context, padded)
-                  : std::malloc(padded);
+      : allocator_(allocator != nullptr && allocator->allocate != nullptr
+                       ? allocator
+                       : nullptr),
+        bytes_(static_cast<size_t>(bytes) + kLine) {
+    if (allocator_ != nullptr) {
+      memory_ = allocator_->allocate(allocator_->context, bytes_);
+      return;
+    }
+    Block& kept = Kept();
+    if (kept.bytes >= bytes_) {
+      memory_ = kept.memory;
+      bytes_ = kept.bytes;
+      kept.memory = nullptr;
+      kept.bytes = 0;
+    } else {
+      memory_ = std::malloc(bytes_);
+    }
   }
   ~Scratch() {
     if (memory_ == nullptr) return;
-    if (allocator_ == nullptr || allocator_->allocate == nullptr) {
-      std::free(memory_);
-    } else if (allocator_->release != nullptr) {
-      allocator_->release(allocator_->context, memory_);
+    if (allocator_ != nullptr) {
+      if (allocator_->release != nullptr) {
+        allocator_->release(allocator_->context, memory_);
+      }
+      return;
     }
+    Block& kept = Kept();
+    if (kept.bytes < bytes_ && bytes_ <= kMostKept) {
+      std::swap(kept.memory, memory_);
+      kept.bytes = bytes_;
+    }
+    std::free(memory_);
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -59,7 +81,20 @@ class Scratch {
 
  private:
   static constexpr size_t kLine = 64;
+  static constexpr size_t kMostKept = size_t{64} << 20;
+
+  struct Block {
+    void* memory = nullptr;
+    size_t bytes = 0;
+    ~Block() { std::free(memory); }
+  };
+  static Block& Kept() {
+    thread_local Block kept;
+    return kept;
+  }
+
   const SparseConvAllocator* allocator_;
+  size_t bytes_;
   void* memory_;
 };
 

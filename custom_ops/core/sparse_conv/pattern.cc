@@ -1,24 +1,38 @@
 #include "custom_ops/core/sparse_conv/pattern.h"
 
+#include <cstdlib>
+
 #include "custom_ops/core/sparse_conv/parallel.h"
 
 namespace sparse_conv {
 namespace {
 
 ScheduleOptions OptionsOf(const Kernels& kernels, Purpose purpose,
-                          Layout layout) {
+                          Layout layout, bool local) {
   ScheduleOptions options = {};
   options.layout = layout;
   options.lanes = kernels.lanes;
   options.max_tile = kernels.max_vectors[1];
-  options.block_bytes = 24 << 10;
-  options.chunk_bytes = 192 << 10;
+  options.block_bytes = (getenv("BLK") ? atoi(getenv("BLK")) : 24) << 10;
+  options.chunk_bytes = (getenv("CHK") ? atoi(getenv("CHK")) : 192) << 10;
   // Rows are what one image, and the gradient of values, has to split.
-  options.chunk_rows = purpose == kGradValues ? 64
-                       : layout == kPlanes    ? 128
-                                              : INT64_MAX;
+  options.chunk_rows = purpose == kGradValues        ? 64
+                       : layout == kPlanes && !local ? 128
+                                                     : INT64_MAX;
   options.share = purpose != kGradValues;
   return options;
+}
+
+// The same convolution with all pixels in one row, where they are independent.
+Geometry Flattened(const Geometry& geometry) {
+  Geometry g = geometry;
+  if (g.filter_height == 1 && g.filter_width == 1 && g.stride_height == 1 &&
+      g.stride_width == 1 && g.out_height == g.height &&
+      g.out_width == g.width && g.pad_top == 0 && g.pad_left == 0) {
+    g.width = g.out_width = g.height * g.width;
+    g.height = g.out_height = 1;
+  }
+  return g;
 }
 
 }  // namespace
@@ -32,17 +46,19 @@ using sparse_conv::Schedule;
 const Program& SparseConvPattern::ProgramOf(Purpose purpose) const {
   const bool grad_input = purpose == sparse_conv::kGradInput;
   return programs[grad_input].Get([&] {
-    return grad_input ? GradInputProgram(geometry, rows, nonzeros)
-                      : ForwardProgram(geometry, rows, nonzeros);
+    const sparse_conv::Geometry g = sparse_conv::Flattened(geometry);
+    return grad_input ? GradInputProgram(g, rows, nonzeros)
+                      : ForwardProgram(g, rows, nonzeros);
   });
 }
 
 const Schedule& SparseConvPattern::ScheduleOf(
     Purpose purpose, Layout layout, const SparseConvPool* pool) const {
   return schedules[purpose][layout].Get([&] {
-    return MakeSchedule(
-        ProgramOf(purpose),
-        sparse_conv::OptionsOf(*choice.kernels, purpose, layout), pool);
+    return MakeSchedule(ProgramOf(purpose),
+                        sparse_conv::OptionsOf(*choice.kernels, purpose, layout,
+                                               IsLocal(ProgramOf(purpose))),
+                        pool);
   });
 }
 

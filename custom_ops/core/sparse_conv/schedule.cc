@@ -117,9 +117,10 @@ int RowsOfItem(const Program& program, const std::vector<int32_t>& live) {
 // The streams of a chunk of rows.
 class ChunkMaker {
  public:
-  ChunkMaker(const Program& program, int64_t block_planes, int item_rows,
-             int32_t* order, Chunk* chunk)
+  ChunkMaker(const Program& program, int64_t plane_size, int64_t block_planes,
+             int item_rows, int32_t* order, Chunk* chunk)
       : program_(program),
+        plane_size_(plane_size),
         block_planes_(block_planes),
         order_(order),
         chunk_(chunk),
@@ -183,9 +184,8 @@ class ChunkMaker {
   const Entry* End(int64_t r) const { return Begin(r + 1); }
 
   void Place(const Entry* const* entries, int rows) {
-    chunk_->offsets.push_back(
-        static_cast<uint32_t>(entries[0]->plane * program_.plane_size +
-                              program_.shifts[entries[0]->tap]));
+    chunk_->offsets.push_back(static_cast<uint32_t>(
+        entries[0]->plane * plane_size_ + program_.shifts[entries[0]->tap]));
     for (int i = 0; i < rows; ++i) order_[placed_++] = entries[i]->index;
   }
 
@@ -236,7 +236,12 @@ class ChunkMaker {
 
   // All other entries, and rows without any, which are begun at last.
   void MakeSingle(bool first) {
-    Open(1, first);
+    struct Single {
+      int32_t row;
+      const Entry* begin;
+      const Entry* end;
+    };
+    std::vector<Single> singles;
     for (int64_t r = 0; r < num_rows_; ++r) {
       if (started_[r] == first) continue;
       const Entry* begin = Begin(r);
@@ -246,20 +251,30 @@ class ChunkMaker {
         end = begin + single_[r].size();
       }
       if (begin == end && (!first || block_ + 1 < blocks_)) continue;
+      singles.push_back({static_cast<int32_t>(r), begin, end});
+    }
+    // Loops of equal length follow each other: their ends are predicted.
+    std::stable_sort(singles.begin(), singles.end(),
+                     [](const Single& a, const Single& b) {
+                       return a.end - a.begin < b.end - b.begin;
+                     });
+    Open(1, first);
+    for (const Single& single : singles) {
       Item item = {};
-      item.count = static_cast<int32_t>(end - begin);
-      item.row[0] = static_cast<int32_t>(r);
+      item.count = static_cast<int32_t>(single.end - single.begin);
+      item.row[0] = single.row;
       chunk_->items.push_back(item);
-      for (const Entry* entry = begin; entry != end; ++entry) {
+      for (const Entry* entry = single.begin; entry != single.end; ++entry) {
         Place(&entry, 1);
       }
-      started_[r] = true;
-      single_[r].clear();
+      started_[single.row] = true;
     }
     Close();
+    for (const Single& single : singles) single_[single.row].clear();
   }
 
   const Program& program_;
+  const int64_t plane_size_;
   const int64_t block_planes_;
   int32_t* const order_;  // of this chunk
   Chunk* const chunk_;
@@ -287,6 +302,16 @@ int64_t Schedule::bytes() const {
   return bytes;
 }
 
+bool IsLocal(const Program& program) {
+  for (const int32_t shift : program.shifts) {
+    if (shift != 0) return false;
+  }
+  for (const Phase& phase : program.source_phases) {
+    if (phase.first_y < 0 || phase.first_x < 0) return false;
+  }
+  return true;
+}
+
 Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
                       const SparseConvPool* pool) {
   Schedule schedule = {};
@@ -297,10 +322,15 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
       schedule.TilePosition(program, schedule.tiles - 1) + schedule.tile_pixels;
   const int64_t reach =
       last + *std::max_element(program.shifts.begin(), program.shifts.end());
+  schedule.local = IsLocal(program);
+  schedule.plane_size =
+      schedule.local ? schedule.tile_pixels : program.plane_size;
   schedule.group_size =
-      program.num_planes() * program.plane_size * schedule.unit();
+      program.num_planes() * schedule.plane_size * schedule.unit();
   schedule.slack =
-      std::max(int64_t{0}, reach - program.plane_size) * schedule.unit();
+      schedule.local
+          ? 0
+          : std::max(int64_t{0}, reach - program.plane_size) * schedule.unit();
 
   std::vector<int32_t> live;
   for (int64_t r = 0; r < program.num_rows(); ++r) {
@@ -335,7 +365,7 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
       [&](int64_t begin, int64_t end) {
         for (int64_t c = begin; c < end; ++c) {
           Chunk& chunk = schedule.chunks[c];
-          ChunkMaker(program, block_planes, item_rows,
+          ChunkMaker(program, schedule.plane_size, block_planes, item_rows,
                      schedule.order.data() + chunk.weights, &chunk);
         }
       });

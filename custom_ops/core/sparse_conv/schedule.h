@@ -55,8 +55,11 @@ struct Schedule {
   int64_t tiles;        // of one image or interleaved group
   int64_t tile_pixels;  // positions of the grid from tile to tile
   int64_t row_tiles;    // by_rows: tiles of a row
-  int64_t group_size;   // elements of all planes of a group, interleaved or not
-  int64_t slack;        // elements read behind the last group
+  // Planes hold one tile each: nothing is read outside of it.
+  bool local;
+  int64_t plane_size;  // elements from plane to plane, not interleaved
+  int64_t group_size;  // elements of all planes of a group, interleaved or not
+  int64_t slack;       // elements read behind the last group
   std::vector<Chunk> chunks;
   std::vector<int32_t> order;  // of the weights: index by place in the stream
 
@@ -78,6 +81,9 @@ struct ScheduleOptions {
   int64_t chunk_rows;   // at most
   bool share;           // whether items may have several rows
 };
+
+// Whether every position of the grid reads only itself: 1 x 1 without pads.
+bool IsLocal(const Program& program);
 
 Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
                       const SparseConvPool* pool);

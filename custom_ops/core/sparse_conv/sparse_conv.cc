@@ -75,9 +75,10 @@ SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
 // Calls run(layout, images) for the images of each layout. False where there
 // is no memory.
 template <typename Run>
-bool ForLayouts(const SparseConvPattern& pattern, int64_t batch,
-                const Run& run) {
-  const int64_t interleaved = InterleavedImages(pattern.choice, batch);
+bool ForLayouts(const SparseConvPattern& pattern, Purpose purpose,
+                int64_t batch, const Run& run) {
+  const int64_t interleaved = InterleavedImages(
+      pattern.choice, IsLocal(pattern.ProgramOf(purpose)), batch);
   if (interleaved > 0 && !run(kInterleaved, Batch{0, interleaved})) {
     return false;
   }
@@ -101,8 +102,8 @@ SparseConvCode Forward(const SparseConvValues& values, int64_t batch,
                   output, pool);
     return kSparseConvOk;
   }
-  const bool done =
-      ForLayouts(pattern, batch, [&](Layout layout, const Batch& images) {
+  const bool done = ForLayouts(
+      pattern, kForward, batch, [&](Layout layout, const Batch& images) {
         return Execute(*pattern.choice.kernels, pattern.ProgramOf(kForward),
                        pattern.ScheduleOf(kForward, layout, pool),
                        values.StreamOf(kForward, layout, pool).data(), images,
@@ -124,8 +125,8 @@ SparseConvCode GradInput(const SparseConvValues& values, int64_t batch,
                     grad_input, pool);
     return kSparseConvOk;
   }
-  const bool done =
-      ForLayouts(pattern, batch, [&](Layout layout, const Batch& images) {
+  const bool done = ForLayouts(
+      pattern, kGradInput, batch, [&](Layout layout, const Batch& images) {
         return Execute(*pattern.choice.kernels, pattern.ProgramOf(kGradInput),
                        pattern.ScheduleOf(kGradInput, layout, pool),
                        values.StreamOf(kGradInput, layout, pool).data(), images,
@@ -153,8 +154,8 @@ SparseConvCode GradValues(const SparseConvPattern& pattern, int64_t batch,
   float* const products = scratch.data();
   if (products == nullptr) return OutOfMemory(error);
   bool first = true;
-  const bool done =
-      ForLayouts(pattern, batch, [&](Layout layout, const Batch& images) {
+  const bool done = ForLayouts(
+      pattern, kGradValues, batch, [&](Layout layout, const Batch& images) {
         const Schedule& schedule =
             pattern.ScheduleOf(kGradValues, layout, pool);
         std::memset(products, 0, bytes);
@@ -261,7 +262,7 @@ int64_t sparse_conv_pattern_num_nonzeros(const SparseConvPattern* pattern) {
 SparseConvCode sparse_conv_values_create(SparseConvPattern* pattern,
                                          const void* values,
                                          SparseConvDtype dtype,
-                                         const SparseConvPool* /*pool*/,
+                                         const SparseConvPool* pool,
                                          SparseConvValues** out,
                                          SparseConvError* error) {
   const SparseConvCode code = CheckCall(pattern, 0, error);
@@ -289,6 +290,16 @@ SparseConvCode sparse_conv_values_create(SparseConvPattern* pattern,
     }
     sparse_conv_pattern_retain(pattern);
     made->pattern = pattern;
+    // What calls have used before they will use again.
+    for (int purpose = 0; purpose < sparse_conv::kPurposes; ++purpose) {
+      for (int layout = 0; layout < sparse_conv::kLayouts; ++layout) {
+        if (purpose != sparse_conv::kGradValues &&
+            pattern->schedules[purpose][layout].Peek() != nullptr) {
+          made->StreamOf(static_cast<sparse_conv::Purpose>(purpose),
+                         static_cast<sparse_conv::Layout>(layout), pool);
+        }
+      }
+    }
     *out = made.release();
     return kSparseConvOk;
   });

@@ -60,6 +60,19 @@ void Transpose(const float* const* source, int rows, int columns,
   }
 }
 
+void Stream(const float* source, int64_t count, float* target) {
+  int64_t i = 0;
+  for (; i < count && reinterpret_cast<uintptr_t>(target + i) % 32 != 0; ++i) {
+    target[i] = source[i];
+  }
+  for (; i + 8 <= count; i += 8) {
+    _mm256_stream_ps(target + i, _mm256_loadu_ps(source + i));
+  }
+  for (; i < count; ++i) target[i] = source[i];
+}
+
+void Fence() { _mm_sfence(); }
+
 }  // namespace
 }  // namespace sparse_conv
 
