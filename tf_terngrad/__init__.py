@@ -14,6 +14,7 @@ from tf_terngrad.horovod_compression import Compression, HorovodTernGrad
 from tf_terngrad.link import Link, measure_link
 from tf_terngrad.local_workers import LocalWorkers
 from tf_terngrad.optimizer import DistributedOptimizer
+from tf_terngrad.smooth_out import SmoothOut, smooth
 from tf_terngrad.tape import DistributedGradientTape
 from tf_terngrad.ternary import clip, scaler, ternarize
 from tf_terngrad.terngrad import TernGrad
@@ -28,6 +29,7 @@ __all__ = [
     "Link",
     "LocalWorkers",
     "NoCompression",
+    "SmoothOut",
     "TernGrad",
     "callbacks",
     "check_agreement",
@@ -41,5 +43,6 @@ __all__ = [
     "rank",
     "scaler",
     "size",
+    "smooth",
     "ternarize",
 ]

@@ -1,11 +1,8 @@
 """Virtual workers: the curves over N on one machine."""
 
-import functools
-
-import keras
 import tensorflow as tf
 
-from tf_terngrad import checks
+from tf_terngrad import checks, train_step
 
 
 class LocalWorkers:
@@ -60,7 +57,7 @@ class LocalWorkers:
             n lists, one gradient a trainable variable each.
         """
         gradients = []
-        for part in self._parts(batch):
+        for part in train_step.split(batch, self.num_workers):
             with tf.GradientTape() as tape:
                 loss = loss_fn(model, part)
             gradients.append(tape.gradient(loss, model.trainable_variables))
@@ -80,32 +77,13 @@ class LocalWorkers:
             ValueError: It was compiled with another optimizer, or has a
                 `train_step` of its own.
         """
-        if type(model).train_step is not keras.Model.train_step:
-            raise ValueError(
-                "Invalid value for argument model. Expected a model with "
-                "Keras' own train_step, which attach replaces. Received: "
-                f"{type(model).__name__}, which has another. Call "
-                "workers.gradients and optimizer.apply in it."
-            )
+        train_step.attach(
+            model, self, "Call workers.gradients and optimizer.apply in it."
+        )
         self._check_optimizer(model)
-        model.train_step = functools.partial(self._train_step, model)
-        model.train_function = None  # as it was traced before
 
     def __repr__(self) -> str:
         return f"LocalWorkers({self.num_workers})"
-
-    def _parts(self, batch) -> list:
-        """N nests like `batch`, of consecutive examples."""
-        columns = [
-            [None] * self.num_workers
-            if tensor is None
-            else tf.split(tensor, self.num_workers)
-            for tensor in tf.nest.flatten(batch)
-        ]
-        return [
-            tf.nest.pack_sequence_as(batch, part)
-            for part in zip(*columns, strict=True)
-        ]
 
     def _check_optimizer(self, model):
         optimizer = getattr(model, "optimizer", None)
@@ -116,37 +94,19 @@ class LocalWorkers:
                 f"workers. Received: optimizer={optimizer!r}"
             )
 
-    def _train_step(self, model, data):
-        """Keras' own train_step, for n workers."""
+    def train_step(self, model, data):
+        """Keras' own train_step, for n workers.
+
+        Args:
+            model: That it is attached to.
+            data: What `model.fit` gives a step.
+        """
         self._check_optimizer(model)  # compile may have been called again
-
-        # Traced once for all parts: 64 copies of LeNet took 15 s to trace.
-        # TensorFlow runs the calls side by side unless they change variables.
-        @tf.function(autograph=False)
-        def step_of_part(part):
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(part)
-            with tf.GradientTape() as tape:
-                y_pred = model(x, training=True)
-                loss = model.compute_loss(
-                    x, y, y_pred, sample_weight, training=True
-                )
-                scaled = model.optimizer.scale_loss(loss)
-            gradients = tape.gradient(scaled, model.trainable_variables)
-            return y_pred, loss, gradients
-
-        predictions, losses, gradients = zip(
-            *[step_of_part(part) for part in self._parts(data)], strict=True
+        return train_step.run(
+            model,
+            data,
+            self.num_workers,
+            lambda gradients: model.optimizer.apply(
+                gradients, model.trainable_variables
+            ),
         )
-        model.optimizer.apply(list(gradients), model.trainable_variables)
-
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y_pred = tf.nest.map_structure(
-            lambda *parts: tf.concat(parts, axis=0), *predictions
-        )
-        for metric in model.metrics:
-            if metric.name == "loss":
-                metric.update_state(
-                    tf.add_n(losses) / len(losses),
-                    sample_weight=tf.shape(tf.nest.flatten(x)[0])[0],
-                )
-        return model.compute_metrics(x, y, y_pred, sample_weight)
