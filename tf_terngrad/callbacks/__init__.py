@@ -4,6 +4,7 @@ from tf_terngrad.callbacks.average_statistics import AverageStatistics
 from tf_terngrad.callbacks.broadcast_variables import BroadcastVariables
 from tf_terngrad.callbacks.exchange_metrics import ExchangeMetrics
 from tf_terngrad.callbacks.gradient_diagnostics import GradientDiagnostics
+from tf_terngrad.callbacks.learning_rate_warmup import LearningRateWarmup
 from tf_terngrad.callbacks.metric_average import MetricAverage
 from tf_terngrad.callbacks.replica_check import ReplicaCheck
 
@@ -12,6 +13,7 @@ __all__ = [
     "BroadcastVariables",
     "ExchangeMetrics",
     "GradientDiagnostics",
+    "LearningRateWarmup",
     "MetricAverage",
     "ReplicaCheck",
 ]
