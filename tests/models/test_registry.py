@@ -10,6 +10,7 @@ NAMES = [
     "alexnet",
     "caffenet",
     "cifar10_full",
+    "compactnet",
     "convnet",
     "googlenet",
     "lenet",
