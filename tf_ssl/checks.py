@@ -60,3 +60,13 @@ def fraction(name: str, value) -> float:
             f"Received: {name}={value!r}"
         )
     return float(value)
+
+
+def share(name: str, value) -> float:
+    """The value as float; raises ValueError unless in (0, 1]."""
+    if not is_number(value) or not 0 < value <= 1:
+        raise ValueError(
+            f"Invalid value for argument {name}. Expected a number in (0, 1]. "
+            f"Received: {name}={value!r}"
+        )
+    return float(value)

@@ -74,7 +74,7 @@ def decompose(
     Networks", ICCV 2017, section 3.3.
     """
     _check(energy, ranks, budget, method, measure_batch)
-    found, skipped = _layers(model, exclude)
+    found, skipped = layers_to_decompose(model, exclude)
     every = {layer: factors(layer, method) for layer in found}
     for layer, each in every.items():
         if not np.isfinite(each.singular_values).all():
@@ -121,7 +121,7 @@ def decompose(
                 ms,
             )
         )
-    new = replace_layers(model, successors)
+    new = replacelayers_to_decompose(model, successors)
     new.decompose_report = DecomposeReport(
         rows, skipped, (model.count_params(), new.count_params())
     )
@@ -143,8 +143,8 @@ def kernel_ranks(
     Raises:
         ValueError: An energy outside (0, 1]; the model is not built.
     """
-    _check_share("energy", energy)
-    found, _ = _layers(model, ())
+    checks.share("energy", energy)
+    found, _ = layers_to_decompose(model, ())
     result = {}
     for layer in found:
         each = factors(layer, "svd")
@@ -161,24 +161,21 @@ def _check(energy, ranks, budget, method, measure_batch):
             f"Received: {', '.join(named) or 'none'}"
         )
     if energy is not None:
-        _check_share("energy", energy)
+        checks.share("energy", energy)
     if budget is not None:
-        _check_share("budget", budget)
+        checks.share("budget", budget)
     checks.choice("method", method, METHODS)
     if measure_batch is not None:
         checks.integer("measure_batch", measure_batch, 1)
 
 
-def _check_share(name, value):
-    if not checks.is_number(value) or not 0 < value <= 1:
-        raise ValueError(
-            f"Invalid value for argument {name}. Expected a number in (0, 1]. "
-            f"Received: {name}={value!r}"
-        )
+def layers_to_decompose(model, exclude):
+    """Layers that can be decomposed, each once; (name, why not) of others.
 
-
-def _layers(model, exclude):
-    """Layers that can be decomposed, each once; (name, why not) of others."""
+    Args:
+        model: Built Functional or Sequential model.
+        exclude: Names of layers, or patterns as in fnmatch, that are not.
+    """
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     found, skipped = [], []
     for call in build_graph(model).calls:

@@ -90,6 +90,16 @@ class Factors:
             return self.full_rank
         return min(int(np.searchsorted(shares, energy)) + 1, self.full_rank)
 
+    def product(self, rank: int) -> np.ndarray:
+        """The nearest kernel of this rank, of the kernel's shape."""
+        values = self.singular_values[:rank]
+        matrix = (self.left[:, :rank] * values) @ self.right[:rank]
+        shape = tuple(self.layer.kernel.shape)
+        if self.method == "channel":
+            matrix = matrix.reshape(shape[-2], *shape[:-2], shape[-1])
+            return np.moveaxis(matrix, 0, -2)
+        return matrix.reshape(shape)
+
     def layers(self, rank: int) -> list[keras.Layer]:
         """The two layers, with their weights."""
         scale = self.singular_values[:rank]

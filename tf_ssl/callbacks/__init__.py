@@ -2,6 +2,7 @@
 
 from tf_ssl.callbacks.freeze_zeros import FreezeZeros
 from tf_ssl.callbacks.group_lasso_metric import GroupLassoMetric
+from tf_ssl.callbacks.rank_clipping import RankClipping
 from tf_ssl.callbacks.sparsity_logger import SparsityLogger
 from tf_ssl.callbacks.strength_schedule import (
     StrengthController,
@@ -13,6 +14,7 @@ __all__ = [
     "FreezeZeros",
     "GroupLassoMetric",
     "MagnitudePruning",
+    "RankClipping",
     "SparsityLogger",
     "StrengthController",
     "StrengthSchedule",
