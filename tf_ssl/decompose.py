@@ -121,7 +121,7 @@ def decompose(
                 ms,
             )
         )
-    new = replacelayers_to_decompose(model, successors)
+    new = replace_layers(model, successors)
     new.decompose_report = DecomposeReport(
         rows, skipped, (model.count_params(), new.count_params())
     )
