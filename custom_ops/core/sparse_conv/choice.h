@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "custom_ops/core/sparse_conv/engine.h"
+#include "custom_ops/core/sparse_conv/jit.h"
 #include "custom_ops/core/sparse_conv/kernels.h"
 
 namespace sparse_conv {
@@ -16,17 +17,23 @@ struct Choice {
   const Kernels* kernels = nullptr;  // null: scalar
   bool planes = false;               // layouts that may be used
   bool interleaved = false;
+  const JitTarget* jit = nullptr;  // code for forward and grad_input, in planes
 };
 
 // Names that run here, fastest first, then null.
 const char* KernelName(int index);
 
+// For tests: one more name, before "scalar".
+void AddChoice(const Choice& choice);
+
 // Of that name, the first one for null; false where there is none.
 bool Choose(const char* name, Choice* choice);
 
 // How many of the images go interleaved: the first ones; the others by planes.
-// Local programs read aligned vectors in both layouts: they need no groups.
-int64_t InterleavedImages(const Choice& choice, bool local, int64_t batch);
+// Local programs read aligned vectors in both layouts, and code reads few: they
+// need no groups.
+int64_t InterleavedImages(const Choice& choice, bool local_or_code,
+                          int64_t batch);
 
 }  // namespace sparse_conv
 

@@ -83,10 +83,30 @@ void FillPlanes(const Kernels& kernels, const Program& program,
   });
 }
 
+// All code of a chunk for one tile.
+void RunTeams(const Schedule& schedule, const Chunk& chunk,
+              const float* weights, const float* bias, const float* planes,
+              float* sums) {
+  const JitTarget& jit = *schedule.jit;
+  const float* const from = bias == nullptr ? schedule.zeros.data() : bias;
+  const uint8_t* const code = schedule.code->data() + chunk.code;
+  for (const Team& team : chunk.teams) {
+    const float* const stream = weights + chunk.weights + team.weights;
+    for (int v = 0; v < schedule.tile; v += jit.vectors) {
+      jit.call(code + team.code, planes + v * schedule.lanes, stream,
+               sums + v * schedule.lanes, from);
+    }
+  }
+}
+
 // All lists of a chunk for one tile.
 void RunChunk(const Kernels& kernels, const Schedule& schedule,
               const Chunk& chunk, const float* weights, const float* bias,
               const float* planes, float* sums) {
+  if (schedule.jit != nullptr) {
+    RunTeams(schedule, chunk, weights, bias, planes, sums);
+    return;
+  }
   ListCall call;
   call.unit = schedule.unit();
   call.row_stride = schedule.tile * schedule.lanes;

@@ -1,25 +1,25 @@
 #include "custom_ops/core/sparse_conv/pattern.h"
 
-#include <cstdlib>
-
 #include "custom_ops/core/sparse_conv/parallel.h"
 
 namespace sparse_conv {
 namespace {
 
-ScheduleOptions OptionsOf(const Kernels& kernels, Purpose purpose,
-                          Layout layout, bool local) {
+ScheduleOptions OptionsOf(const Choice& choice, Purpose purpose, Layout layout,
+                          bool local) {
   ScheduleOptions options = {};
   options.layout = layout;
-  options.lanes = kernels.lanes;
-  options.max_tile = kernels.max_vectors[1];
-  options.block_bytes = (getenv("BLK") ? atoi(getenv("BLK")) : 24) << 10;
-  options.chunk_bytes = (getenv("CHK") ? atoi(getenv("CHK")) : 192) << 10;
+  options.lanes = choice.kernels->lanes;
+  options.list_tile = choice.kernels->max_vectors[1];
+  options.code_tile = 24;  // code is read once for a tile
+  options.block_bytes = 24 << 10;
+  options.chunk_bytes = 192 << 10;
   // Rows are what one image, and the gradient of values, has to split.
   options.chunk_rows = purpose == kGradValues        ? 64
                        : layout == kPlanes && !local ? 128
                                                      : INT64_MAX;
   options.share = purpose != kGradValues;
+  if (purpose != kGradValues) options.jit = choice.jit;
   return options;
 }
 
@@ -56,7 +56,7 @@ const Schedule& SparseConvPattern::ScheduleOf(
     Purpose purpose, Layout layout, const SparseConvPool* pool) const {
   return schedules[purpose][layout].Get([&] {
     return MakeSchedule(ProgramOf(purpose),
-                        sparse_conv::OptionsOf(*choice.kernels, purpose, layout,
+                        sparse_conv::OptionsOf(choice, purpose, layout,
                                                IsLocal(ProgramOf(purpose))),
                         pool);
   });

@@ -3,21 +3,26 @@
 #include <algorithm>
 
 #include "custom_ops/core/sparse_conv/parallel.h"
+#include "custom_ops/core/sparse_conv/team_maker.h"
 
 namespace sparse_conv {
 namespace {
+
+// Non-zeros that code is made for: some 10 bytes each.
+constexpr int64_t kMostCoded = int64_t{4} << 20;
 
 int64_t CeilOfRatio(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Chooses the tile: the fewest vectors, each tile counting as one and a half
 // more.
-void SetTiles(const Program& program, int max_tile, Schedule* schedule) {
+void SetTiles(const Program& program, int max_tile, int step,
+              Schedule* schedule) {
   const int64_t vector_pixels =
       schedule->layout == kInterleaved ? 1 : schedule->lanes;
   const int64_t length =
       (program.grid_height - 1) * program.pitch + program.grid_width;
   double best = 0;
-  for (int tile = max_tile; tile >= 1; --tile) {
+  for (int tile = max_tile; tile >= 1; tile -= step) {
     for (const bool by_rows : {false, true}) {
       const int64_t pixels = tile * vector_pixels;
       const int64_t row_tiles = CeilOfRatio(program.grid_width, pixels);
@@ -294,10 +299,12 @@ class ChunkMaker {
 
 int64_t Schedule::bytes() const {
   int64_t bytes = static_cast<int64_t>(order.size() * sizeof(order[0]));
+  if (code != nullptr) bytes += code->size();
   for (const Chunk& chunk : chunks) {
     bytes += static_cast<int64_t>(chunk.items.size() * sizeof(Item) +
                                   chunk.lists.size() * sizeof(List) +
-                                  chunk.offsets.size() * sizeof(uint32_t));
+                                  chunk.offsets.size() * sizeof(uint32_t) +
+                                  chunk.teams.size() * sizeof(Team));
   }
   return bytes;
 }
@@ -317,7 +324,19 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
   Schedule schedule = {};
   schedule.layout = options.layout;
   schedule.lanes = options.lanes;
-  SetTiles(program, options.max_tile, &schedule);
+  // Displacements have 32 bits.
+  const int64_t plane_bytes = program.num_planes() * program.plane_size *
+                              schedule.unit() *
+                              static_cast<int64_t>(sizeof(float));
+  if (options.jit != nullptr && plane_bytes < (int64_t{1} << 30) &&
+      program.num_entries() <= kMostCoded) {
+    schedule.jit = options.jit;
+  }
+  if (schedule.jit == nullptr) {
+    SetTiles(program, options.list_tile, 1, &schedule);
+  } else {
+    SetTiles(program, options.code_tile, schedule.jit->vectors, &schedule);
+  }
   const int64_t last =
       schedule.TilePosition(program, schedule.tiles - 1) + schedule.tile_pixels;
   const int64_t reach =
@@ -338,7 +357,8 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
       live.push_back(static_cast<int32_t>(r));
     }
   }
-  const int item_rows = options.share ? RowsOfItem(program, live) : 1;
+  const int item_rows =
+      options.share && schedule.jit == nullptr ? RowsOfItem(program, live) : 1;
   const int64_t block_planes =
       PlanesOfBlock(program, schedule, options.block_bytes);
 
@@ -359,17 +379,34 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
     chunk.weights = program.rows[begin];
     schedule.chunks.push_back(std::move(chunk));
   }
-  Parallel(
-      pool, static_cast<int64_t>(schedule.chunks.size()),
-      program.num_entries() * 20 / static_cast<int64_t>(schedule.chunks.size()),
-      [&](int64_t begin, int64_t end) {
-        for (int64_t c = begin; c < end; ++c) {
-          Chunk& chunk = schedule.chunks[c];
-          ChunkMaker(program, schedule.plane_size, block_planes, item_rows,
-                     schedule.order.data() + chunk.weights, &chunk);
-        }
-      });
-  return schedule;
+  const int64_t count = static_cast<int64_t>(schedule.chunks.size());
+  std::vector<std::vector<uint8_t>> code(count);
+  Parallel(pool, count, program.num_entries() * 20 / count,
+           [&](int64_t begin, int64_t end) {
+             for (int64_t c = begin; c < end; ++c) {
+               Chunk* chunk = &schedule.chunks[c];
+               int32_t* order = schedule.order.data() + chunk->weights;
+               if (schedule.jit != nullptr) {
+                 MakeTeams(program, schedule, block_planes, order, chunk,
+                           &code[c]);
+               } else {
+                 ChunkMaker(program, schedule.plane_size, block_planes,
+                            item_rows, order, chunk);
+               }
+             }
+           });
+  if (schedule.jit == nullptr) return schedule;
+  for (int64_t c = 1; c < count; ++c) {
+    schedule.chunks[c].code =
+        schedule.chunks[c - 1].code + static_cast<int64_t>(code[c - 1].size());
+  }
+  schedule.code = ExecutableMemory::Make(code);
+  schedule.zeros.resize(chunk_rows);
+  if (schedule.code != nullptr) return schedule;
+  // Refused: lists serve.
+  ScheduleOptions lists = options;
+  lists.jit = nullptr;
+  return MakeSchedule(program, lists, pool);
 }
 
 }  // namespace sparse_conv

@@ -14,8 +14,11 @@
 #define CUSTOM_OPS_CORE_SPARSE_CONV_SCHEDULE_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "custom_ops/core/sparse_conv/executable_memory.h"
+#include "custom_ops/core/sparse_conv/jit.h"
 #include "custom_ops/core/sparse_conv/program.h"
 
 namespace sparse_conv {
@@ -38,6 +41,12 @@ struct List {
   int64_t weights;
 };
 
+// Code for a team of rows and a block of planes, in place of lists.
+struct Team {
+  int64_t code;     // where it begins in the chunk's
+  int64_t weights;  // where its stream begins in the chunk's
+};
+
 struct Chunk {
   int64_t begin;  // rows
   int64_t end;
@@ -45,6 +54,8 @@ struct Chunk {
   std::vector<List> lists;
   std::vector<Item> items;
   std::vector<uint32_t> offsets;  // elements of a plane, per entry of an item
+  std::vector<Team> teams;        // with code, instead
+  int64_t code = 0;               // where the chunk's begins in the schedule's
 };
 
 struct Schedule {
@@ -63,6 +74,10 @@ struct Schedule {
   std::vector<Chunk> chunks;
   std::vector<int32_t> order;  // of the weights: index by place in the stream
 
+  const JitTarget* jit;  // null without code
+  std::shared_ptr<const ExecutableMemory> code;
+  std::vector<float> zeros;  // a bias for the rows of a chunk
+
   int64_t unit() const { return layout == kInterleaved ? lanes : 1; }
   // Position of tile t in the grid.
   int64_t TilePosition(const Program& program, int64_t t) const {
@@ -75,16 +90,20 @@ struct Schedule {
 struct ScheduleOptions {
   Layout layout;
   int lanes;
-  int max_tile;         // vectors of a tile, at most
-  int64_t block_bytes;  // pixels of a block, at most
-  int64_t chunk_bytes;  // sums of a tile, at most
-  int64_t chunk_rows;   // at most
-  bool share;           // whether items may have several rows
+  int list_tile;         // vectors of a tile, at most
+  int code_tile;         // with code; a multiple of its vectors
+  int64_t block_bytes;   // pixels of a block, at most
+  int64_t chunk_bytes;   // sums of a tile, at most
+  int64_t chunk_rows;    // at most
+  bool share;            // whether items may have several rows
+  const JitTarget* jit;  // null: no code
 };
 
 // Whether every position of the grid reads only itself: 1 x 1 without pads.
 bool IsLocal(const Program& program);
 
+// With options.jit, a schedule of code where there may be and can be one;
+// otherwise one of lists.
 Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
                       const SparseConvPool* pool);
 

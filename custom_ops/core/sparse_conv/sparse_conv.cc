@@ -78,7 +78,10 @@ template <typename Run>
 bool ForLayouts(const SparseConvPattern& pattern, Purpose purpose,
                 int64_t batch, const Run& run) {
   const int64_t interleaved = InterleavedImages(
-      pattern.choice, IsLocal(pattern.ProgramOf(purpose)), batch);
+      pattern.choice,
+      IsLocal(pattern.ProgramOf(purpose)) ||
+          (pattern.choice.jit != nullptr && purpose != kGradValues),
+      batch);
   if (interleaved > 0 && !run(kInterleaved, Batch{0, interleaved})) {
     return false;
   }
@@ -398,7 +401,5 @@ SparseConvCode sparse_conv_pattern_plan(const SparseConvPattern* pattern,
                               sparse_conv_pattern_num_nonzeros(pattern), batch,
                               num_threads, plan, error);
 }
-
-int sparse_conv_executable_memory(void) { return 0; }
 
 }  // extern "C"

@@ -1,0 +1,21 @@
+// The code of a chunk of rows: teams of rows, block by block of planes.
+
+#ifndef CUSTOM_OPS_CORE_SPARSE_CONV_TEAM_MAKER_H_
+#define CUSTOM_OPS_CORE_SPARSE_CONV_TEAM_MAKER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "custom_ops/core/sparse_conv/schedule.h"
+
+namespace sparse_conv {
+
+// Fills the chunk's teams, appends their code and writes the places of their
+// weights to `order`, which is the chunk's part of the stream.
+void MakeTeams(const Program& program, const Schedule& schedule,
+               int64_t block_planes, int32_t* order, Chunk* chunk,
+               std::vector<uint8_t>* code);
+
+}  // namespace sparse_conv
+
+#endif  // CUSTOM_OPS_CORE_SPARSE_CONV_TEAM_MAKER_H_
