@@ -80,6 +80,19 @@ int64_t SparseConvPattern::bytes() const {
   return bytes;
 }
 
+int64_t SparseConvPattern::code_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& layouts : schedules) {
+    for (const auto& lazy : layouts) {
+      const Schedule* schedule = lazy.Peek();
+      if (schedule != nullptr && schedule->code != nullptr) {
+        bytes += schedule->code->size();
+      }
+    }
+  }
+  return bytes;
+}
+
 const std::vector<float>& SparseConvValues::StreamOf(
     Purpose purpose, Layout layout, const SparseConvPool* pool) const {
   const Schedule& schedule = pattern->ScheduleOf(purpose, layout, pool);

@@ -65,7 +65,8 @@ struct SparseConvPattern {
   const sparse_conv::Schedule& ScheduleOf(sparse_conv::Purpose purpose,
                                           sparse_conv::Layout layout,
                                           const SparseConvPool* pool) const;
-  int64_t bytes() const;  // of what has been made
+  int64_t bytes() const;       // of what has been made
+  int64_t code_bytes() const;  // generated code in it
 
   sparse_conv::Lazy<sparse_conv::Program> programs[2];
   sparse_conv::Lazy<sparse_conv::Schedule> schedules[sparse_conv::kPurposes]

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "custom_ops/core/sparse_conv/choice.h"
+#include "custom_ops/core/sparse_conv/cost_model.h"
 #include "custom_ops/core/sparse_conv/engine.h"
 #include "custom_ops/core/sparse_conv/parallel.h"
 #include "custom_ops/core/sparse_conv/pattern.h"
@@ -183,6 +184,26 @@ SparseConvCode GradValues(const SparseConvPattern& pattern, int64_t batch,
   // survive: what is not finite is computed by definition.
   GradNonFinite(pattern, batch, input, grad_output, grad_values, pool);
   return kSparseConvOk;
+}
+
+SparseConvPlan PlanOf(const Geometry& g, const Choice& choice,
+                      int64_t num_nonzeros, int64_t batch, int num_threads) {
+  SparseConvPlan plan = {};
+  plan.kernel = choice.name;
+  plan.isa = sparse_conv_isa();
+  plan.num_threads = std::max(1, num_threads);
+  plan.density = static_cast<double>(num_nonzeros) / g.kernel_size();
+  const Cost cost = SparseCost(g, choice, num_nonzeros, batch);
+  const double dense = DenseMs(g, batch);
+  plan.sparse_ms = (cost.fixed_ms + cost.product_ms) / plan.num_threads;
+  plan.dense_ms = dense / plan.num_threads;
+  plan.use_sparse = plan.sparse_ms < plan.dense_ms;
+  const Cost full = SparseCost(g, choice, g.kernel_size(), batch);
+  plan.break_even =
+      full.product_ms > 0
+          ? std::clamp((dense - full.fixed_ms) / full.product_ms, 0.0, 1.0)
+          : 0.0;
+  return plan;
 }
 
 // Nothing thrown crosses the C interface.
@@ -376,18 +397,16 @@ SparseConvCode sparse_conv_estimate(const SparseConvGeometry* geometry,
   SparseConvCode code = sparse_conv::Check(geometry, &g, error);
   if (code == kSparseConvOk) code = CheckCall(plan, batch, error);
   if (code != kSparseConvOk) return code;
-  *plan = {};
-  plan->kernel = "scalar";
-  plan->isa = sparse_conv_isa();
-  plan->num_threads = std::max(1, num_threads);
-  plan->density = static_cast<double>(num_nonzeros) / g.kernel_size();
-  // Two cycles a multiply-add here; two times 16 of them a cycle in oneDNN.
-  const double products =
-      1e-6 * batch * g.out_height * g.out_width / plan->num_threads;
-  plan->sparse_ms = products * num_nonzeros * 0.6;
-  plan->dense_ms = products * g.kernel_size() * 0.02;
-  plan->use_sparse = plan->sparse_ms < plan->dense_ms;
-  plan->break_even = 0.02 / 0.6;
+  if (num_nonzeros < 0 || num_nonzeros > g.kernel_size()) {
+    return Fail(error, kSparseConvInvalidArgument,
+                "Invalid value for argument num_nonzeros. Expected 0 to %lld, "
+                "the elements of the kernel. Received: num_nonzeros=%lld",
+                static_cast<long long>(g.kernel_size()),
+                static_cast<long long>(num_nonzeros));
+  }
+  sparse_conv::Choice choice;
+  sparse_conv::Choose(nullptr, &choice);
+  *plan = sparse_conv::PlanOf(g, choice, num_nonzeros, batch, num_threads);
   return kSparseConvOk;
 }
 
@@ -397,9 +416,12 @@ SparseConvCode sparse_conv_pattern_plan(const SparseConvPattern* pattern,
                                         SparseConvError* error) {
   const SparseConvCode code = CheckCall(pattern, batch, error);
   if (code != kSparseConvOk) return code;
-  return sparse_conv_estimate(&pattern->geometry,
+  *plan = sparse_conv::PlanOf(pattern->geometry, pattern->choice,
                               sparse_conv_pattern_num_nonzeros(pattern), batch,
-                              num_threads, plan, error);
+                              num_threads);
+  plan->prepared_bytes = pattern->bytes();
+  plan->code_bytes = pattern->code_bytes();
+  return kSparseConvOk;
 }
 
 }  // extern "C"

@@ -48,8 +48,7 @@ class Pool {
     self.working_ = self.threads_ - 1;
     ++self.round_;
     self.Work();
-    while (self.working_.load() != 0) {
-    }
+    while (self.working_.load() != 0) std::this_thread::yield();
   }
   void Work() {
     for (int64_t i = next_++; i < items_; i = next_++)
@@ -57,8 +56,7 @@ class Pool {
   }
   void Serve() {
     for (int seen = 0;;) {
-      while (round_.load() == seen) {
-      }
+      while (round_.load() == seen) std::this_thread::yield();
       seen = round_;
       if (stop_) return;
       Work();

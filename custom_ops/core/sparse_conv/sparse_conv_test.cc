@@ -2,6 +2,9 @@
 // against results in double.
 //
 //   sparse_conv_test [random convolutions, default 3000] [seed, default 1]
+//
+// It also starts itself with SPARSE_CONV_JIT=0 and with
+// SPARSE_CONV_ISA=scalar: no executable memory, no instruction set.
 
 #include "custom_ops/core/sparse_conv/sparse_conv_test.h"
 
@@ -254,6 +257,22 @@ void CheckRefused(const SparseConvGeometry& geometry,
   }
 }
 
+// The switches of the environment do what they say.
+void TestSwitches() {
+  const char* jit = std::getenv("SPARSE_CONV_JIT");
+  const char* isa = std::getenv("SPARSE_CONV_ISA");
+  if (jit != nullptr && std::strcmp(jit, "0") == 0) {
+    CHECK(sparse_conv_executable_memory() == 0);
+    for (int k = 0; const char* kernel = sparse_conv_kernel_name(k); ++k) {
+      CHECK(std::strstr(kernel, "jit") == nullptr);
+    }
+  }
+  if (isa != nullptr && std::strcmp(isa, "scalar") == 0) {
+    CHECK(std::strcmp(sparse_conv_isa(), "scalar") == 0);
+    CHECK(std::strncmp(sparse_conv_kernel_name(0), "avx", 3) != 0);
+  }
+}
+
 void TestErrors() {
   CheckRefused(kSmall, {3, 3}, nullptr,
                "Invalid value for argument positions. Expected ascending "
@@ -302,7 +321,11 @@ void TestErrors() {
 void TestOutOfMemory() {
   Random random(3);
   Case c = RandomCase(&random);
-  while (c.output_size() == 0 || c.positions.empty()) c = RandomCase(&random);
+  // A filter of one tap needs no planes.
+  while (c.output_size() == 0 || c.positions.empty() ||
+         c.geometry.filter_height == 1) {
+    c = RandomCase(&random);
+  }
   SparseConvAllocator none = {[](void*, size_t) -> void* { return nullptr; },
                               nullptr, nullptr};
   SparseConvPattern* pattern = PatternOf(c, nullptr, nullptr);
@@ -312,7 +335,7 @@ void TestOutOfMemory() {
   const SparseConvCode code = sparse_conv_forward(
       values, c.batch, c.input.data(), nullptr, kSparseConvNone, output.data(),
       nullptr, &none, &error);
-  CHECK(code == (std::strcmp(sparse_conv_isa(), "scalar") == 0
+  CHECK(code == (std::strcmp(sparse_conv_kernel_name(0), "scalar") == 0
                      ? kSparseConvOk
                      : kSparseConvOutOfMemory));
   sparse_conv_values_release(values);
@@ -325,12 +348,23 @@ void TestOutOfMemory() {
 int main(int argc, char** argv) {
   const int64_t count = argc > 1 ? std::atoll(argv[1]) : 3000;
   const uint64_t seed = argc > 2 ? std::atoll(argv[2]) : 1;
+  sparse_conv::AddEmulatedKernels();
+  sparse_conv::TestSwitches();
   sparse_conv::TestErrors();
   sparse_conv::TestOutOfMemory();
   sparse_conv::TestBfloat16();
   sparse_conv::TestNonFinite();
   sparse_conv::TestSharedPattern();
   sparse_conv::TestRandom(count, seed);
-  std::printf("isa %s: all passed\n", sparse_conv_isa());
+  std::printf("isa %s, executable memory %d: all passed\n", sparse_conv_isa(),
+              sparse_conv_executable_memory());
+  if (std::getenv("SPARSE_CONV_TEST_CHILD") != nullptr) return 0;
+  std::fflush(stdout);
+  setenv("SPARSE_CONV_TEST_CHILD", "1", 1);
+  for (const char* setting : {"SPARSE_CONV_JIT=0", "SPARSE_CONV_ISA=scalar"}) {
+    const std::string command =
+        std::string(setting) + " " + argv[0] + " " + std::to_string(count / 10);
+    CHECK(std::system(command.c_str()) == 0);
+  }
   return 0;
 }

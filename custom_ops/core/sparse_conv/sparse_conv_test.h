@@ -106,6 +106,9 @@ struct Reference {
 
 Reference ReferenceOf(const Case& c);
 
+// Adds the AVX-512 kernels by emulation to the names of kernels.
+void AddEmulatedKernels();
+
 }  // namespace sparse_conv
 
 #endif  // CUSTOM_OPS_CORE_SPARSE_CONV_SPARSE_CONV_TEST_H_
