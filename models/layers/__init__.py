@@ -3,5 +3,6 @@
 from models.layers.local_response_normalization import (
     LocalResponseNormalization,
 )
+from models.layers.rhn import RHN, RHNCell
 
-__all__ = ["LocalResponseNormalization"]
+__all__ = ["RHN", "LocalResponseNormalization", "RHNCell"]
