@@ -1,6 +1,8 @@
 """C++ kernels for TensorFlow, with a plain TensorFlow fallback for each."""
 
 from custom_ops.library import describe, status
+from custom_ops.sparse_conv import sparse_conv2d
+from custom_ops.sparse_kernel import SparseKernel
 from custom_ops.ternary import (
     GROUP,
     GROUP_BYTES,
@@ -17,11 +19,13 @@ from custom_ops.ternary import (
 __all__ = [
     "GROUP",
     "GROUP_BYTES",
+    "SparseKernel",
     "describe",
     "digits_per_word",
     "num_groups",
     "num_words",
     "part_sizes",
+    "sparse_conv2d",
     "status",
     "ternary_decode",
     "ternary_encode",

@@ -4,5 +4,6 @@ from models.layers.local_response_normalization import (
     LocalResponseNormalization,
 )
 from models.layers.rhn import RHN, RHNCell
+from models.layers.tied_softmax import TiedSoftmax
 
-__all__ = ["RHN", "LocalResponseNormalization", "RHNCell"]
+__all__ = ["RHN", "LocalResponseNormalization", "RHNCell", "TiedSoftmax"]

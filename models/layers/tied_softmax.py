@@ -1,0 +1,121 @@
+"""An embedding whose table also gives the logits of words."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+import tf_ssl
+from tf_ssl.rules.base import Unknown, fixed_axis
+from tf_ssl.rules.linear import Embedding
+
+
+@keras.saving.register_keras_serializable(package="models")
+class TiedSoftmax(keras.layers.ReversibleEmbedding):
+    """Table E `[words, features]` of an embedding and of a softmax layer.
+
+        layer(words)                  E[words]        [..., features]
+        layer(hidden, reverse=True)   hidden E^T + b  [..., words]
+
+    Example:
+    >>> layer = TiedSoftmax(input_dim=10, output_dim=4)
+    >>> hidden = layer(keras.ops.array([[3, 1]]))
+    >>> layer(hidden, reverse=True).shape
+    TensorShape([1, 2, 10])
+
+    Args:
+      input_dim: number of words.
+      output_dim: number of features.
+      bias_initializer: of b `[words]`.
+      **kwargs: of `keras.layers.ReversibleEmbedding`, less `tie_weights` and
+        `logit_soft_cap`.
+
+    Raises:
+      ValueError: one of these two is given.
+
+    Reference:
+      Press and Wolf, Using the output embedding to improve language models,
+      EACL 2017.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        for name in ("tie_weights", "logit_soft_cap"):
+            if name in kwargs:
+                raise ValueError(
+                    "Invalid argument. Expected those of ReversibleEmbedding "
+                    f"without tie_weights and logit_soft_cap. Received: {name}"
+                )
+        super().__init__(input_dim, output_dim, **kwargs)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(self.input_dim,),
+            initializer=self.bias_initializer,
+        )
+
+    def call(self, inputs, reverse=False):
+        result = super().call(inputs, reverse=reverse)
+        if not reverse:
+            return result
+        return result + keras.ops.cast(self.bias, result.dtype)
+
+    @property
+    def variable_serialization_spec(self):
+        spec = super().variable_serialization_spec
+        return {mode: [*names, "bias"] for mode, names in spec.items()}
+
+    def get_config(self):
+        config = super().get_config()
+        del config["tie_weights"], config["logit_soft_cap"]
+        initializer = keras.initializers.serialize(self.bias_initializer)
+        return {**config, "bias_initializer": initializer}
+
+
+@tf_ssl.structure_rule(TiedSoftmax)
+class TiedSoftmaxRule(Embedding):
+    """A feature is one column of the table, for the embedding and the softmax.
+
+    So the units that the softmax reads are those that the embedding makes.
+    """
+
+    def __init__(self, call):
+        super().__init__(call)
+        args, kwargs = call.arguments
+        self.is_reader = bool(kwargs.get("reverse", args[1:] == (True,)))
+
+    def trace(self, tracer, inputs):
+        if not self.is_reader:
+            return super().trace(tracer, inputs)
+        if inputs[0] is None or inputs[0].axis != -1:
+            return Unknown(self.call).trace(tracer, inputs)
+        self.made = inputs[0].ids
+        table = self.op.embeddings
+        # Beside the slice of the embedding's call: the same units.
+        tracer.slice(table, "out", self.made, 1)
+        tracer.slice(table, "in", self.made, 1)
+        (shape,) = self.call.output_shapes
+        name = self.op.name
+        return [fixed_axis(tracer, shape, name, f"{name} makes logits")]
+
+    def constants(self, read, inputs):
+        if not self.is_reader:
+            return super().constants(read, inputs)
+        return [np.full(self.op.input_dim, np.nan)]
+
+    def needs(self, read, outputs, inputs, gone):
+        if not self.is_reader:
+            return super().needs(read, outputs, inputs, gone)
+        return [(read(self.op.embeddings) != 0).any(axis=0)]
+
+    def folds(self, read, constants, index):
+        table = read(self.op.embeddings).astype(np.float64)
+        return [(self.op.bias, table @ constants)]
