@@ -7,9 +7,9 @@ on textures (`models.data.shift.textured`), without labels. For each seed a
 network is trained on the source; three go on from there, equally long: on the
 source alone; with `models.adaptation.adapt`, which sees the target's images
 too; and, as the bound, on the target's images with their labels. All are tested
-on the test images of both domains. Weights of the two losses were chosen on a seed of
-their own (100) by labels of target images that were held out: without any
-labels of a target they would be guesses.
+on the test images of both domains. Weights of the two losses were chosen on a
+seed of their own (100) by labels of target images that were held out: without
+any labels of a target they would be guesses.
 
 Reference: Wu et al., "A compact DNN: approaching GoogLeNet-level accuracy of
 classification and domain adaptation", CVPR 2017, section 4.
