@@ -10,19 +10,23 @@ from models.run import (
     train_flags,
     workdir,
 )
+from models.run.averaged_weights import AveragedWeights
 from models.run.init_from import load_weights
 from models.run.metrics_log import MetricsLog
 from models.run.progress import Progress
 from models.run.sparsity import Sparsity
 from models.run.stop import StopAtStep
 from models.run.throughput import Throughput
+from models.run.unit_counts import UnitCounts
 
 __all__ = [
+    "AveragedWeights",
     "MetricsLog",
     "Progress",
     "Sparsity",
     "StopAtStep",
     "Throughput",
+    "UnitCounts",
     "flags_file",
     "group_lasso_flag",
     "host",
