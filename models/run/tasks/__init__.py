@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from models import registry
 from models.run.tasks.adaptation import Adaptation
+from models.run.tasks.answers import Answers
 from models.run.tasks.images import Images
+from models.run.tasks.next_word import NextWord
 from models.run.tasks.task import Task
 
-__all__ = ["Adaptation", "Images", "Task", "open_task"]
+__all__ = ["Adaptation", "Answers", "Images", "NextWord", "Task", "open_task"]
+
+# By what models read: the task and the data sets that it takes; None: many.
+_TASKS = {
+    "images": (Images, None),
+    "words": (NextWord, ("words",)),
+    "questions": (Answers, ("squad", "cloze")),
+}
 
 
 def open_task(options) -> Task:
@@ -19,6 +29,19 @@ def open_task(options) -> Task:
       ValueError: no such data set, or none for this model.
       FileNotFoundError: it is not there.
     """
-    if options.target_dataset:
-        return Adaptation(options)
-    return Images(options)
+    reads = next(r for r in _TASKS if options.model in registry.names(r))
+    task, datasets = _TASKS[reads]
+    if datasets is not None and options.dataset not in datasets:
+        raise ValueError(
+            f"Invalid value for flag --dataset. Expected "
+            f"{' or '.join(datasets)} for --model={options.model}, which reads "
+            f"{reads}. Received: {options.dataset}"
+        )
+    if options.target_dataset is None:
+        return task(options)
+    if task is not Images:
+        raise ValueError(
+            "--target_dataset is for models of images. Received: "
+            f"--model={options.model}, which reads {reads}"
+        )
+    return Adaptation(options)

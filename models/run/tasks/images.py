@@ -7,6 +7,8 @@ import keras
 from models import data, registry
 from models.run.tasks.task import Task
 
+_TEST_BATCH = 500
+
 
 class Images(Task):
     """Images with labels.
@@ -42,7 +44,7 @@ class Images(Task):
             input_shape=self.data.image_shape,
             num_classes=self.data.num_classes,
             seed=self.options.seed,
-            **self.given("dropout", "shortcut"),
+            **self.given(),
         )
 
     def objective(self):
@@ -53,10 +55,12 @@ class Images(Task):
             "metrics": ["accuracy"],
         }
 
-    def test(self, model, batch_size):
+    def test(self, model, batch_size=None):
         model.compile(**self.objective(), jit_compile=False)
         result = model.evaluate(
-            self.data.test(batch_size), verbose=0, return_dict=True
+            self.data.test(batch_size or _TEST_BATCH),
+            verbose=0,
+            return_dict=True,
         )
         return result, (
             f"data        {self.data.name}, {self.data.num_test:,} test "
@@ -64,4 +68,14 @@ class Images(Task):
             f"test loss   {result['loss']:.4f}\n"
             f"test error  {1 - result['accuracy']:.2%}\n"
             f"accuracy    {result['accuracy']:.2%}"
+        )
+
+    def sample(self, batch_size=None):
+        images, _ = next(iter(self.data.test(batch_size or _TEST_BATCH)))
+        return images
+
+    def __str__(self):
+        return (
+            f"{self.data.name}, {self.data.num_train:,} training and "
+            f"{self.data.num_test:,} test images"
         )
