@@ -139,11 +139,15 @@ SPARSE_CONV_HOST_DEVICE int64_t OutputOf(const Call& call, const Origin& origin,
          x * part.out_x;
 }
 
-// Stores a sum of filter `filter` (-1: none).
+// Of a filter; -1: none.
+SPARSE_CONV_HOST_DEVICE float BiasOf(const Call& call, int filter) {
+  return call.bias == nullptr || filter < 0 ? 0.0f : call.bias[filter];
+}
+
+// Stores a sum, bias included.
 SPARSE_CONV_HOST_DEVICE void Store(const Call& call, int64_t pixel, int filter,
                                    float sum) {
   if (pixel < 0 || filter < 0) return;
-  if (call.bias != nullptr) sum += call.bias[filter];
   if (call.relu && sum < 0.0f) sum = 0.0f;  // NaN stays NaN
   call.output[pixel + int64_t{filter} * call.part.out_channel] = sum;
 }
@@ -322,7 +326,9 @@ struct DirectKernel {
     for (int j = thread; j < kFilters * kPixels; j += kThreads) {
       const int f = call.part.is_nhwc ? j % kFilters : j / kPixels;
       const int slot = call.part.is_nhwc ? j / kFilters : j % kPixels;
-      Store(call, outputs[slot], set.filters[f], sums[f * kSumPitch + slot]);
+      const int filter = set.filters[f];
+      Store(call, outputs[slot], filter,
+            sums[f * kSumPitch + slot] + BiasOf(call, filter));
     }
   }
 };
@@ -423,21 +429,22 @@ struct TileKernel {
                                    Registers* own, Thread*) const {
     const Set& set = SetOf(call, block);
     const Origin origin = OriginOf(call.part, block);
+    int64_t pixels[pixel_steps][2];
     SPARSE_CONV_UNROLL
     for (int m = 0; m < pixel_steps; ++m) {
+      pixels[m][0] = OutputOf(call, origin, SlotOf(thread, m, 0));
+      pixels[m][1] = OutputOf(call, origin, SlotOf(thread, m, 1));
+    }
+    SPARSE_CONV_UNROLL
+    for (int j = 0; j < kFilters / 4; ++j) {  // pairs of columns of matrices
+      const int t = j / 2 / kColumns8;
+      const int n = j / 2 % kColumns8;
+      const int filter = set.filters[j / 2 * 8 + thread % 4 * 2 + j % 2];
+      const float bias = BiasOf(call, filter);
       SPARSE_CONV_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const int64_t pixel = OutputOf(call, origin, SlotOf(thread, m, half));
-        SPARSE_CONV_UNROLL
-        for (int t = 0; t < kTiles; ++t) {
-          SPARSE_CONV_UNROLL
-          for (int n = 0; n < kColumns8; ++n) {
-            const int f = t * tile_filters + n * 8 + thread % 4 * 2;
-            Store(call, pixel, set.filters[f], own->sum[t][m][n][half * 2]);
-            Store(call, pixel, set.filters[f + 1],
-                  own->sum[t][m][n][half * 2 + 1]);
-          }
-        }
+      for (int m = 0; m < pixel_steps; ++m) {
+        Store(call, pixels[m][0], filter, own->sum[t][m][n][j % 2] + bias);
+        Store(call, pixels[m][1], filter, own->sum[t][m][n][2 + j % 2] + bias);
       }
     }
   }
