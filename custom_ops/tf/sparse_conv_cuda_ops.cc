@@ -52,8 +52,10 @@ bool SameMemory(const Tensor& a, const Tensor& b) {
 
 class SparseConvGpuOp : public OpKernel {
  public:
-  SparseConvGpuOp(OpKernelConstruction* context, SparseConvCudaPurpose purpose)
-      : OpKernel(context), purpose_(purpose) {
+  // An exact op uses the direct kernel whatever its attribute says.
+  SparseConvGpuOp(OpKernelConstruction* context, SparseConvCudaPurpose purpose,
+                  bool is_exact)
+      : OpKernel(context), purpose_(purpose), is_exact_(is_exact) {
     OP_REQUIRES_OK(context, attributes_.Read(context));
     OP_REQUIRES_OK(context, context->GetAttr("kernel", &kernel_));
   }
@@ -65,11 +67,6 @@ class SparseConvGpuOp : public OpKernel {
              const Tensor& positions, const Tensor& values, const Tensor& input,
              const float* bias, SparseConvActivation activation,
              Tensor* output) {
-    if (positions.dims() != 1) {
-      return errors::InvalidArgument(
-          "Expected positions of one axis. Received: ",
-          positions.shape().DebugString(), ".");
-    }
     if (values.dims() != 1 || values.NumElements() != positions.NumElements()) {
       return errors::InvalidArgument(
           "Expected a value for each position. Received: values of shape ",
@@ -96,6 +93,53 @@ class SparseConvGpuOp : public OpKernel {
         output->flat<float>().data(), Stream(context)));
   }
 
+  // A convolution with an output of this shape.
+  SparseConvGeometry WithoutWeights(const SparseConvGeometry& geometry,
+                                    const TensorShape& output) const {
+    SparseConvGeometry same = {};
+    same.height = output.dim_size(attributes_.HeightAxis());
+    same.width = output.dim_size(attributes_.HeightAxis() + 1);
+    same.in_channels = same.filter_height = same.filter_width = 1;
+    same.out_channels = geometry.out_channels;
+    same.stride_height = same.stride_width = 1;
+    same.dilation_height = same.dilation_width = 1;
+    same.groups = 1;
+    same.format = geometry.format;
+    return same;
+  }
+
+  // The gradient of the output has the output's shape.
+  static Status CheckGradient(const Tensor& gradient,
+                              const TensorShape& output) {
+    if (gradient.shape() == output) return OkStatus();
+    return errors::InvalidArgument(
+        "Expected a gradient of the output's shape ", output.DebugString(),
+        ". Received: ", gradient.shape().DebugString(), ".");
+  }
+
+  // Gradients of values and bias.
+  Status RunGradValues(OpKernelContext* context,
+                       const SparseConvGeometry& geometry,
+                       const Tensor& positions, const Tensor& input,
+                       const Tensor& gradient, float* grad_values,
+                       float* grad_bias) {
+    const int64_t batch = gradient.dim_size(0);
+    std::lock_guard<std::mutex> lock(mutex_);
+    TF_RETURN_IF_ERROR(Prepare(context, geometry, positions, batch));
+    const Prepared& prepared = prepared_.front();
+    Tensor workspace;
+    TF_RETURN_IF_ERROR(context->allocate_temp(
+        DT_UINT8,
+        TensorShape({std::max<int64_t>(sparse_conv_cuda_grad_values_workspace(
+                                           prepared.pattern.get(), batch),
+                                       1)}),
+        &workspace));
+    return ToStatus(sparse_conv_cuda_grad_values(
+        prepared.pattern.get(), Data(prepared.image), batch,
+        input.flat<float>().data(), gradient.flat<float>().data(), grad_values,
+        grad_bias, Data(workspace), Stream(context)));
+  }
+
   Attributes attributes_;
 
  private:
@@ -118,6 +162,11 @@ class SparseConvGpuOp : public OpKernel {
   // Puts what is prepared for these arguments to the front.
   Status Prepare(OpKernelContext* context, const SparseConvGeometry& geometry,
                  const Tensor& positions, int64_t batch) {
+    if (positions.dims() != 1) {
+      return errors::InvalidArgument(
+          "Expected positions of one axis. Received: ",
+          positions.shape().DebugString(), ".");
+    }
     const bool may_round = tensor_float_32_execution_enabled();
     for (auto it = prepared_.begin(); it != prepared_.end(); ++it) {
       if (SameMemory(it->positions, positions) &&
@@ -129,7 +178,9 @@ class SparseConvGpuOp : public OpKernel {
     }
     SparseConvCudaOptions options = {};
     options.purpose = purpose_;
-    options.kernel = kernel_.empty() && !may_round ? "direct" : kernel_.c_str();
+    options.kernel = is_exact_ || (kernel_.empty() && !may_round)
+                         ? "direct"
+                         : kernel_.c_str();
     options.batch = batch;
     SparseConvCudaPattern* made = nullptr;
     SparseConvError error;
@@ -158,6 +209,7 @@ class SparseConvGpuOp : public OpKernel {
   }
 
   const SparseConvCudaPurpose purpose_;
+  const bool is_exact_;
   std::string kernel_;
   std::mutex mutex_;
   std::list<Prepared> prepared_;  // the last used first
@@ -166,7 +218,7 @@ class SparseConvGpuOp : public OpKernel {
 class SparseConv2DGpuOp : public SparseConvGpuOp {
  public:
   explicit SparseConv2DGpuOp(OpKernelConstruction* context)
-      : SparseConvGpuOp(context, kSparseConvCudaForward) {
+      : SparseConvGpuOp(context, kSparseConvCudaForward, false) {
     std::string activation;
     OP_REQUIRES_OK(context, context->GetAttr("activation", &activation));
     activation_ = activation == "relu" ? kSparseConvRelu : kSparseConvNone;
@@ -200,21 +252,6 @@ class SparseConv2DGpuOp : public SparseConvGpuOp {
   }
 
  private:
-  // A convolution with an output of this shape.
-  SparseConvGeometry WithoutWeights(const SparseConvGeometry& geometry,
-                                    const TensorShape& output) const {
-    SparseConvGeometry same = {};
-    same.height = output.dim_size(attributes_.HeightAxis());
-    same.width = output.dim_size(attributes_.HeightAxis() + 1);
-    same.in_channels = same.filter_height = same.filter_width = 1;
-    same.out_channels = geometry.out_channels;
-    same.stride_height = same.stride_width = 1;
-    same.dilation_height = same.dilation_width = 1;
-    same.groups = 1;
-    same.format = geometry.format;
-    return same;
-  }
-
   SparseConvActivation activation_ = kSparseConvNone;
 };
 
@@ -226,7 +263,7 @@ REGISTER_KERNEL_BUILDER(Name(SPARSE_CONV_OP("SparseConv2D"))
 class SparseConv2DGradInputGpuOp : public SparseConvGpuOp {
  public:
   explicit SparseConv2DGradInputGpuOp(OpKernelConstruction* context)
-      : SparseConvGpuOp(context, kSparseConvCudaGradInput) {}
+      : SparseConvGpuOp(context, kSparseConvCudaGradInput, false) {}
 
   void Compute(OpKernelContext* context) override {
     const Tensor& gradient = context->input(3);
@@ -237,11 +274,7 @@ class SparseConv2DGradInputGpuOp : public SparseConvGpuOp {
     SparseConvGeometry geometry;
     OP_REQUIRES_OK(context,
                    attributes_.Geometry(input_shape, &geometry, &shape));
-    OP_REQUIRES(
-        context, gradient.shape() == shape,
-        errors::InvalidArgument(
-            "Expected a gradient of the output's shape ", shape.DebugString(),
-            ". Received: ", gradient.shape().DebugString(), "."));
+    OP_REQUIRES_OK(context, CheckGradient(gradient, shape));
     Tensor* output;
     OP_REQUIRES_OK(context, context->allocate_output(0, input_shape, &output));
     if (input_shape.num_elements() == 0) return;
@@ -256,6 +289,49 @@ REGISTER_KERNEL_BUILDER(Name(SPARSE_CONV_OP("SparseConv2DGradInput"))
                             .HostMemory("input_shape")
                             .HostMemory("positions"),
                         SparseConv2DGradInputGpuOp);
+
+class SparseConv2DGradValuesGpuOp : public SparseConvGpuOp {
+ public:
+  explicit SparseConv2DGradValuesGpuOp(OpKernelConstruction* context)
+      : SparseConvGpuOp(context, kSparseConvCudaForward, true) {}
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& input = context->input(0);
+    const Tensor& positions = context->input(1);
+    const Tensor& gradient = context->input(2);
+    SparseConvGeometry geometry;
+    TensorShape shape;
+    OP_REQUIRES_OK(context,
+                   attributes_.Geometry(input.shape(), &geometry, &shape));
+    OP_REQUIRES_OK(context, CheckGradient(gradient, shape));
+    Tensor *values, *bias;
+    OP_REQUIRES_OK(context,
+                   context->allocate_output(0, positions.shape(), &values));
+    OP_REQUIRES_OK(context,
+                   context->allocate_output(
+                       1, TensorShape({geometry.out_channels}), &bias));
+    float* grad_values = values->flat<float>().data();
+    float* grad_bias = bias->flat<float>().data();
+    if (shape.num_elements() > 0 && input.NumElements() == 0) {
+      // Only the bias has been read.
+      OP_REQUIRES_OK(
+          context, ToStatus(cudaMemsetAsync(
+                       grad_values, 0, values->TotalBytes(), Stream(context))));
+      OP_REQUIRES_OK(context,
+                     RunGradValues(context, WithoutWeights(geometry, shape),
+                                   Tensor(DT_INT32, TensorShape({0})), input,
+                                   gradient, grad_values, grad_bias));
+      return;
+    }
+    OP_REQUIRES_OK(context, RunGradValues(context, geometry, positions, input,
+                                          gradient, grad_values, grad_bias));
+  }
+};
+
+REGISTER_KERNEL_BUILDER(Name(SPARSE_CONV_OP("SparseConv2DGradValues"))
+                            .Device(DEVICE_GPU)
+                            .HostMemory("positions"),
+                        SparseConv2DGradValuesGpuOp);
 
 }  // namespace
 }  // namespace tensorflow
