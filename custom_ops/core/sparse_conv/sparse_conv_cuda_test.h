@@ -507,6 +507,49 @@ inline void TestBatches(Twin* twin) {
   }
 }
 
+// What the model takes for a 3x3 layer of ResNet-50, for weights that are
+// arranged so.
+inline void TestChoices() {
+  const SparseConvGeometry g = {14, 14, 128, 3, 3, 128, 1, 1,
+                                1,  1,  1,   1, 1, 1,   1, kSparseConvNhwc};
+  const auto plan = [&](auto&& is_weight) {
+    std::vector<int32_t> positions;
+    for (int32_t column = 0; column < 9 * 128; ++column) {
+      for (int32_t o = 0; o < 128; ++o) {
+        if (is_weight(column, o)) positions.push_back(column * 128 + o);
+      }
+    }
+    SparseConvCudaPattern* pattern = nullptr;
+    SparseConvError error;
+    const SparseConvCudaOptions options = {
+        kSparseConvCudaForward, nullptr, 32, 0, 0, 0};
+    CHECK(sparse_conv_cuda_pattern_create_int32(
+              &g, positions.data(), static_cast<int64_t>(positions.size()),
+              &options, &pattern, &error) == kSparseConvOk);
+    SparseConvCudaPlan plan;
+    sparse_conv_cuda_pattern_plan(pattern, &plan);
+    sparse_conv_cuda_pattern_free(pattern);
+    return plan;
+  };
+  Random random(6);
+  const SparseConvCudaPlan unstructured =
+      plan([&](int32_t, int32_t) { return random.Below(50) == 0; });
+  CHECK(std::string(unstructured.kernel) == "direct");
+  CHECK(unstructured.useful == 1.0);
+  const SparseConvCudaPlan columns =
+      plan([](int32_t column, int32_t) { return column / 8 % 2 == 0; });
+  CHECK(std::string(columns.kernel) == "tf32" && columns.tile_filters == 64);
+  CHECK(columns.useful > 0.8);
+  for (int block : {16, 32}) {
+    const SparseConvCudaPlan blocks = plan([=](int32_t column, int32_t o) {
+      return (column / block * 7919 + o / block * 104729) % 13 == 0;
+    });
+    CHECK(std::string(blocks.kernel) == "tf32");
+    CHECK(blocks.tile_filters == block);
+    CHECK(blocks.useful > 0.8);
+  }
+}
+
 inline void TestErrors() {
   SparseConvGeometry g = {5, 5, 4, 3, 3, 8, 1, 1,
                           1, 1, 1, 1, 1, 1, 1, kSparseConvNhwc};
@@ -567,6 +610,7 @@ inline void TestErrors() {
 
 inline void TestTwin(int64_t count, Twin* twin) {
   TestErrors();
+  TestChoices();
   TestNonFinite(twin);
   TestBatches(twin);
   TestGradValues(count / 4, twin);
