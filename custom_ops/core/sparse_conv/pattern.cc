@@ -4,6 +4,10 @@
 
 namespace sparse_conv {
 namespace {
+int64_t Tuned(const char* n, int64_t d) {
+  const char* v = getenv(n);
+  return v ? atoll(v) : d;
+}
 
 ScheduleOptions OptionsOf(const Choice& choice, Purpose purpose, Layout layout,
                           bool local) {
@@ -11,12 +15,14 @@ ScheduleOptions OptionsOf(const Choice& choice, Purpose purpose, Layout layout,
   options.layout = layout;
   options.lanes = choice.kernels->lanes;
   options.list_tile = choice.kernels->max_vectors[1];
-  options.code_tile = 24;  // code is read once for a tile
-  options.block_bytes = 24 << 10;
+  options.code_tile =
+      Tuned("TILE", local ? 6 : 12);  // code is read once for a tile
+  options.strip_bytes = Tuned("STRIP", 256) << 10;
+  options.block_bytes = Tuned("BLOCK", 48) << 10;
   options.chunk_bytes = 192 << 10;
   // Rows are what one image, and the gradient of values, has to split.
   options.chunk_rows = purpose == kGradValues        ? 64
-                       : layout == kPlanes && !local ? 128
+                       : layout == kPlanes && !local ? Tuned("ROWS", 128)
                                                      : INT64_MAX;
   options.share = purpose != kGradValues;
   if (purpose != kGradValues) options.jit = choice.jit;

@@ -97,7 +97,6 @@ SparseConvCode OutOfMemory(SparseConvError* error) {
 SparseConvCode Forward(const SparseConvValues& values, int64_t batch,
                        const float* input, const float* bias, bool relu,
                        float* output, const SparseConvPool* pool,
-                       const SparseConvAllocator* allocator,
                        SparseConvError* error) {
   const SparseConvPattern& pattern = *values.pattern;
   if (batch == 0 || pattern.geometry.output_size() == 0) return kSparseConvOk;
@@ -111,16 +110,14 @@ SparseConvCode Forward(const SparseConvValues& values, int64_t batch,
         return Execute(*pattern.choice.kernels, pattern.ProgramOf(kForward),
                        pattern.ScheduleOf(kForward, layout, pool),
                        values.StreamOf(kForward, layout, pool).data(), images,
-                       input, bias, relu, output, pool, allocator);
+                       input, bias, relu, output, pool);
       });
   return done ? kSparseConvOk : OutOfMemory(error);
 }
 
 SparseConvCode GradInput(const SparseConvValues& values, int64_t batch,
                          const float* grad_output, float* grad_input,
-                         const SparseConvPool* pool,
-                         const SparseConvAllocator* allocator,
-                         SparseConvError* error) {
+                         const SparseConvPool* pool, SparseConvError* error) {
   const SparseConvPattern& pattern = *values.pattern;
   const Geometry& g = pattern.geometry;
   if (batch == 0 || g.input_size() == 0) return kSparseConvOk;
@@ -134,8 +131,7 @@ SparseConvCode GradInput(const SparseConvValues& values, int64_t batch,
         return Execute(*pattern.choice.kernels, pattern.ProgramOf(kGradInput),
                        pattern.ScheduleOf(kGradInput, layout, pool),
                        values.StreamOf(kGradInput, layout, pool).data(), images,
-                       grad_output, nullptr, false, grad_input, pool,
-                       allocator);
+                       grad_output, nullptr, false, grad_input, pool);
       });
   return done ? kSparseConvOk : OutOfMemory(error);
 }
@@ -345,14 +341,14 @@ SparseConvCode sparse_conv_forward(const SparseConvValues* values,
                                    const float* bias,
                                    SparseConvActivation activation,
                                    float* output, const SparseConvPool* pool,
-                                   const SparseConvAllocator* allocator,
+                                   const SparseConvAllocator* /*allocator*/,
                                    SparseConvError* error) {
   const SparseConvCode code = CheckCall(values, batch, error);
   if (code != kSparseConvOk) return code;
   return Guarded(error, [&] {
     return sparse_conv::Forward(*values, batch, input, bias,
                                 activation == kSparseConvRelu, output, pool,
-                                allocator, error);
+                                error);
   });
 }
 
@@ -360,13 +356,13 @@ SparseConvCode sparse_conv_grad_input(const SparseConvValues* values,
                                       int64_t batch, const float* grad_output,
                                       float* grad_input,
                                       const SparseConvPool* pool,
-                                      const SparseConvAllocator* allocator,
+                                      const SparseConvAllocator* /*allocator*/,
                                       SparseConvError* error) {
   const SparseConvCode code = CheckCall(values, batch, error);
   if (code != kSparseConvOk) return code;
   return Guarded(error, [&] {
     return sparse_conv::GradInput(*values, batch, grad_output, grad_input, pool,
-                                  allocator, error);
+                                  error);
   });
 }
 
