@@ -1,5 +1,7 @@
 #include "custom_ops/core/sparse_conv/pattern.h"
 
+#include <algorithm>
+
 #include "custom_ops/core/sparse_conv/parallel.h"
 
 namespace sparse_conv {
@@ -91,9 +93,7 @@ int64_t SparseConvPattern::code_bytes() const {
   for (const auto& layouts : schedules) {
     for (const auto& lazy : layouts) {
       const Schedule* schedule = lazy.Peek();
-      if (schedule != nullptr && schedule->code != nullptr) {
-        bytes += schedule->code->size();
-      }
+      if (schedule != nullptr) bytes += schedule->code_bytes;
     }
   }
   return bytes;
@@ -104,9 +104,12 @@ const std::vector<float>& SparseConvValues::StreamOf(
   const Schedule& schedule = pattern->ScheduleOf(purpose, layout, pool);
   return streams[purpose][layout].Get([&] {
     std::vector<float> stream(schedule.order.size());
-    sparse_conv::Parallel(pool, static_cast<int64_t>(stream.size()), 1,
+    const int64_t size = static_cast<int64_t>(stream.size());
+    constexpr int64_t kPart = 16384;
+    sparse_conv::Parallel(pool, (size + kPart - 1) / kPart, 2 * kPart,
                           [&](int64_t begin, int64_t end) {
-                            for (int64_t k = begin; k < end; ++k) {
+                            const int64_t last = std::min(size, end * kPart);
+                            for (int64_t k = begin * kPart; k < last; ++k) {
                               stream[k] = weights[schedule.order[k]];
                             }
                           });

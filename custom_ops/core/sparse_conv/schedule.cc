@@ -1,6 +1,7 @@
 #include "custom_ops/core/sparse_conv/schedule.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "custom_ops/core/sparse_conv/parallel.h"
 #include "custom_ops/core/sparse_conv/team_maker.h"
@@ -340,7 +341,7 @@ class ChunkMaker {
 
 int64_t Schedule::bytes() const {
   int64_t bytes = static_cast<int64_t>(order.size() * sizeof(order[0]));
-  if (code != nullptr) bytes += code->size();
+  bytes += code_bytes;
   for (const Chunk& chunk : chunks) {
     bytes += static_cast<int64_t>(chunk.items.size() * sizeof(Item) +
                                   chunk.lists.size() * sizeof(List) +
@@ -430,15 +431,33 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
     schedule.chunks.push_back(std::move(chunk));
   }
   const int64_t count = static_cast<int64_t>(schedule.chunks.size());
-  std::vector<std::vector<uint8_t>> code(count);
+  std::unique_ptr<ExecutableMemory> code;
+  if (schedule.jit != nullptr) {
+    int64_t bytes = 0;
+    for (Chunk& chunk : schedule.chunks) {
+      chunk.code = bytes;
+      bytes += MostCodeBytes(program, schedule, block_planes, chunk);
+    }
+    code = ExecutableMemory::Allocate(bytes);
+  }
+  const auto make_lists = [&] {
+    // Refused: lists serve.
+    ScheduleOptions lists = options;
+    lists.jit = nullptr;
+    return MakeSchedule(program, lists, pool);
+  };
+  if (schedule.jit != nullptr && code == nullptr) return make_lists();
+  std::atomic<int64_t> code_bytes{0};
   Parallel(pool, count, program.num_entries() * 20 / count,
            [&](int64_t begin, int64_t end) {
              for (int64_t c = begin; c < end; ++c) {
                Chunk* chunk = &schedule.chunks[c];
                int32_t* order = schedule.order.data() + chunk->weights;
                if (schedule.jit != nullptr) {
-                 MakeTeams(program, schedule, block_planes, order, chunk,
-                           &code[c]);
+                 uint8_t* const to = code->writable() + chunk->code;
+                 code_bytes += MakeTeams(program, schedule, block_planes, order,
+                                         chunk, to) -
+                               to;
                } else {
                  ChunkMaker(program, schedule.plane_size, block_planes,
                             item_rows, order, chunk);
@@ -446,17 +465,11 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
              }
            });
   if (schedule.jit == nullptr) return schedule;
-  for (int64_t c = 1; c < count; ++c) {
-    schedule.chunks[c].code =
-        schedule.chunks[c - 1].code + static_cast<int64_t>(code[c - 1].size());
-  }
-  schedule.code = ExecutableMemory::Make(code);
+  if (!code->Seal()) return make_lists();
+  schedule.code = std::move(code);
+  schedule.code_bytes = code_bytes;
   schedule.zeros.resize(chunk_rows);
-  if (schedule.code != nullptr) return schedule;
-  // Refused: lists serve.
-  ScheduleOptions lists = options;
-  lists.jit = nullptr;
-  return MakeSchedule(program, lists, pool);
+  return schedule;
 }
 
 }  // namespace sparse_conv

@@ -78,6 +78,7 @@ struct Schedule {
 
   const JitTarget* jit;  // null without code
   std::shared_ptr<const ExecutableMemory> code;
+  int64_t code_bytes = 0;
   std::vector<float> zeros;  // a bias for the rows of a chunk
 
   int64_t unit() const { return layout == kInterleaved ? lanes : 1; }

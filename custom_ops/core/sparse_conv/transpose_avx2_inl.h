@@ -51,6 +51,12 @@ void Gather(const float* const* rows, int count, int64_t columns, float* target,
     if (width == 8 && count == 8) {
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(rows[i] + c);
+      // What the next vector of pixels reads, if memory has to bring it.
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) {
+        _mm_prefetch(reinterpret_cast<const char*>(rows[i] + c + 8 * columns),
+                     _MM_HINT_T0);
+      }
       Transpose8(a);
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {

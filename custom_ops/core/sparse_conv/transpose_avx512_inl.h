@@ -54,6 +54,12 @@ void Gather(const float* const* rows, int count, int64_t columns, float* target,
     if (width == 16 && count == 16) {
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(rows[i] + c);
+      // What the next vector of pixels reads, if memory has to bring it.
+#pragma GCC unroll 16
+      for (int i = 0; i < 16; ++i) {
+        _mm_prefetch(reinterpret_cast<const char*>(rows[i] + c + 16 * columns),
+                     _MM_HINT_T0);
+      }
       Transpose16(a);
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
