@@ -1,9 +1,15 @@
 #include "custom_ops/core/sparse_conv/pattern.h"
 
+#include <algorithm>
+
 #include "custom_ops/core/sparse_conv/parallel.h"
 
 namespace sparse_conv {
 namespace {
+int64_t Tuned(const char* n, int64_t d) {
+  const char* v = getenv(n);
+  return v ? atoll(v) : d;
+}
 
 ScheduleOptions OptionsOf(const Choice& choice, Purpose purpose, Layout layout,
                           bool local) {
@@ -11,12 +17,14 @@ ScheduleOptions OptionsOf(const Choice& choice, Purpose purpose, Layout layout,
   options.layout = layout;
   options.lanes = choice.kernels->lanes;
   options.list_tile = choice.kernels->max_vectors[1];
-  options.code_tile = 24;  // code is read once for a tile
-  options.block_bytes = 24 << 10;
+  options.code_tile =
+      Tuned("TILE", local ? 6 : 12);  // code is read once for a tile
+  options.strip_bytes = Tuned("STRIP", 256) << 10;
+  options.block_bytes = Tuned("BLOCK", 48) << 10;
   options.chunk_bytes = 192 << 10;
   // Rows are what one image, and the gradient of values, has to split.
   options.chunk_rows = purpose == kGradValues        ? 64
-                       : layout == kPlanes && !local ? 128
+                       : layout == kPlanes && !local ? Tuned("ROWS", 128)
                                                      : INT64_MAX;
   options.share = purpose != kGradValues;
   if (purpose != kGradValues) options.jit = choice.jit;
@@ -85,9 +93,7 @@ int64_t SparseConvPattern::code_bytes() const {
   for (const auto& layouts : schedules) {
     for (const auto& lazy : layouts) {
       const Schedule* schedule = lazy.Peek();
-      if (schedule != nullptr && schedule->code != nullptr) {
-        bytes += schedule->code->size();
-      }
+      if (schedule != nullptr) bytes += schedule->code_bytes;
     }
   }
   return bytes;
@@ -98,9 +104,12 @@ const std::vector<float>& SparseConvValues::StreamOf(
   const Schedule& schedule = pattern->ScheduleOf(purpose, layout, pool);
   return streams[purpose][layout].Get([&] {
     std::vector<float> stream(schedule.order.size());
-    sparse_conv::Parallel(pool, static_cast<int64_t>(stream.size()), 1,
+    const int64_t size = static_cast<int64_t>(stream.size());
+    constexpr int64_t kPart = 16384;
+    sparse_conv::Parallel(pool, (size + kPart - 1) / kPart, 2 * kPart,
                           [&](int64_t begin, int64_t end) {
-                            for (int64_t k = begin; k < end; ++k) {
+                            const int64_t last = std::min(size, end * kPart);
+                            for (int64_t k = begin * kPart; k < last; ++k) {
                               stream[k] = weights[schedule.order[k]];
                             }
                           });

@@ -19,7 +19,7 @@ Zeros ZerosOf(int64_t size, int64_t first, int64_t step, int64_t array_size) {
   return {std::min(left, size), size - std::clamp(end, int64_t{0}, size)};
 }
 
-// Pitch and size of planes whose height, width and phases are known.
+// Pitch of planes whose width and phases are known.
 void SetPitch(Program* program) {
   int64_t shared = program->plane_width;
   for (const Phase& phase : program->source_phases) {
@@ -29,9 +29,6 @@ void SetPitch(Program* program) {
   }
   program->pitch = std::max(
       {program->grid_width, int64_t{1}, program->plane_width - shared});
-  program->plane_size =
-      program->plane_height * program->pitch +
-      std::max(int64_t{0}, program->plane_width - program->pitch);
 }
 
 // Sorts entries, which come in ascending order, into their rows.
