@@ -20,7 +20,8 @@ from tests.models.outline import num_elements, outline
     ],
 )
 def test_number_of_parameters(options, count):
-    assert num_elements(outline(ptb_lstm, **options).variables) == count
+    model = outline(ptb_lstm, **options)
+    assert num_elements(model.trainable_variables) == count
 
 
 def small(**options):
@@ -47,10 +48,12 @@ def test_initial_weights_and_dropout(size, scale, dropout):
     assert small(size=size, dropout=0.25).get_layer("dropout1").rate == 0.25
 
 
+NAMES = ("dropout0", "dropout1", "dropout2")
+
+
 def test_dropout_is_on_what_goes_up_and_fresh_at_each_step():
     model = small(dropout=0.5, hidden=(40, 50), embedding=30)
     words = np.full([2, 6], 3, "int32")
-    seen = {}
     probe = keras.Model(
         model.input,
         {name: model.get_layer(name).output for name in NAMES},
@@ -62,9 +65,6 @@ def test_dropout_is_on_what_goes_up_and_fresh_at_each_step():
         assert (zero[:, 1:] != zero[:, :1]).any(axis=-1).all()
     for layer in (model.get_layer("lstm1"), model.get_layer("lstm2")):
         assert layer.dropout == layer.recurrent_dropout == 0
-
-
-NAMES = ("dropout0", "dropout1", "dropout2")
 
 
 def test_states_go_from_batch_to_batch():
