@@ -65,8 +65,8 @@ struct Schedule {
   bool by_rows;         // tiles begin at rows of the grid
   int64_t tile_pixels;  // positions of the grid from tile to tile
   int64_t row_tiles;    // by_rows: tiles of a row
-  // All images of a batch are one row of positions.
-  bool flat;
+  // All images of a batch lie one below the other.
+  bool stacked;
   // Planes are made for a strip of tiles at a time.
   int64_t strip_tiles;  // at most
   int64_t reach;        // positions that taps read behind a tile
