@@ -12,7 +12,7 @@ namespace {
 
 // Of strips that the gradient of values takes together; not fewer than keep
 // the threads busy.
-constexpr int64_t kStripsBytes = int64_t{16} << 20;
+constexpr int64_t kStripsBytes = int64_t{4} << 20;
 
 int64_t CeilOfRatio(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

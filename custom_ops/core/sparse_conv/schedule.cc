@@ -12,10 +12,6 @@ namespace {
 // Non-zeros that code is made for: some 10 bytes each.
 constexpr int64_t kMostCoded = int64_t{4} << 20;
 
-// Vectors of a strip, at least: for those that taps read around it, and so that
-// code is used again.
-constexpr int64_t kFewestVectors = 12;
-
 int64_t CeilOfRatio(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Chooses the tile of lists: the fewest vectors, each tile counting as one and
@@ -370,11 +366,11 @@ namespace {
 // Whether images take no more positions one below the other than alone; with
 // code, also if one alone has so few that code would hardly be used again.
 bool IsStacked(const Program& program, const ScheduleOptions& options) {
-  constexpr int64_t kFewVectors = 8;
   const bool gapless =
       program.num_positions() == program.image_rows * program.pitch;
-  const bool few = options.jit != nullptr &&
-                   program.num_positions() <= kFewVectors * options.lanes;
+  const bool few =
+      options.jit != nullptr &&
+      program.num_positions() <= options.strip_vectors * options.lanes * 2 / 3;
   return options.layout == kPlanes && (gapless || few);
 }
 

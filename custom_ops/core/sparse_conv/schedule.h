@@ -98,9 +98,10 @@ struct Schedule {
 struct ScheduleOptions {
   Layout layout;
   int lanes;
-  int list_tile;         // vectors of a tile, at most
-  int code_tile;         // with code; a multiple of its vectors
-  int64_t strip_bytes;   // planes of a strip, if a tile has less
+  int list_tile;        // vectors of a tile, at most
+  int code_tile;        // with code; a multiple of its vectors
+  int64_t strip_bytes;  // planes of a strip, if they have more than
+  int64_t strip_vectors;
   int64_t block_bytes;   // pixels of a block, at most
   int64_t chunk_bytes;   // sums of a tile, at most
   int64_t chunk_rows;    // at most
