@@ -1,6 +1,6 @@
 """Structured sparsity: networks that learn what they can do without."""
 
-from tf_ssl import callbacks, pictures, rules
+from tf_ssl import callbacks, layers, pictures, rules, storage
 from tf_ssl.adaptive_force import AdaptiveForce
 from tf_ssl.compare import compare
 from tf_ssl.comparison import Comparison
@@ -21,6 +21,9 @@ from tf_ssl.regularize import regularize
 from tf_ssl.regularizer_sum import RegularizerSum
 from tf_ssl.rules import Rule, structure_rule
 from tf_ssl.shrink import ShrinkReport, shrink
+from tf_ssl.sparse_plans import PruningGain, pruning_gains
+from tf_ssl.sparsify import sparsify
+from tf_ssl.sparsify_report import SparsifyReport
 from tf_ssl.sparsity import model_sparsity, sparsity
 from tf_ssl.structure import Slice, Structure, Structures
 
@@ -33,10 +36,12 @@ __all__ = [
     "GroupLassoOptimizer",
     "Latency",
     "MultiplyAdds",
+    "PruningGain",
     "RegularizerSum",
     "Rule",
     "ShrinkReport",
     "Slice",
+    "SparsifyReport",
     "Structure",
     "Structures",
     "callbacks",
@@ -47,16 +52,20 @@ __all__ = [
     "find_blocks",
     "find_structures",
     "kernel_ranks",
+    "layers",
     "machine",
     "measure_latency",
     "model_sparsity",
     "multiply_add_rule",
     "multiply_adds",
     "pictures",
+    "pruning_gains",
     "regularize",
     "rules",
     "shrink",
+    "sparsify",
     "sparsity",
+    "storage",
     "structure_rule",
     "zero_random",
 ]

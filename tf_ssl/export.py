@@ -12,6 +12,8 @@ from tf_ssl import checks, runtimes
 from tf_ssl.difference import relative_difference
 from tf_ssl.graph import functional
 from tf_ssl.inputs import check_model, inputs_for, typed
+from tf_ssl.kernels import all_layers
+from tf_ssl.layers.sparse_kernel_layer import SparseKernelLayer
 
 # Name here -> name in keras.Model.export, ending of the path.
 _FORMATS = {
@@ -31,7 +33,8 @@ def export(
     """Writes a model's inference for another runtime.
 
     Only operations of the runtime itself are used: a model that would need
-    TensorFlow's inside LiteRT (Flex) is refused.
+    TensorFlow's inside LiteRT (Flex) is refused. A SavedModel of a model that
+    `tf_ssl.sparsify` made loads where `custom_ops` was imported before.
 
     Args:
         model: Built `keras.Model`.
@@ -47,7 +50,8 @@ def export(
 
     Raises:
         TypeError: `model` is no Keras model.
-        ValueError: It is not built, or an argument is invalid.
+        ValueError: It is not built, an argument is invalid, or it has sparse
+            kernels and the format is not "savedmodel".
         ImportError: A package is missing; the message names it.
         RuntimeError: The format has no operations for the model.
 
@@ -69,6 +73,7 @@ def export(
             f"{f'that ends in {ending}' if ending else 'without an ending'}, "
             f"for format={format!r}. Received: path={str(path)!r}"
         )
+    _check_sparse_kernels(model, format)
     options = {"input_signature": _signature(model, batch_size)}
     if format == "tflite":
         builtins = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -139,6 +144,22 @@ def check_export(
         relative_difference(keras.ops.convert_to_numpy(a), b)
         for a, b in zip(expected, received, strict=True)
     )
+
+
+def _check_sparse_kernels(model, format):
+    """Raises ValueError for layers that only TensorFlow can run."""
+    names = [
+        layer.name
+        for layer in all_layers(model)
+        if isinstance(layer, SparseKernelLayer)
+    ]
+    if names and format != "savedmodel":
+        raise ValueError(
+            "Invalid value for argument format. Expected 'savedmodel' for a "
+            f"model with sparse kernels ({', '.join(names)}): {format} has no "
+            "operations for them. Export the model that was given to "
+            f"tf_ssl.sparsify. Received: format={format!r}"
+        )
 
 
 def _signature(model, batch_size):
