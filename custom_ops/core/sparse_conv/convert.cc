@@ -6,7 +6,7 @@
 namespace sparse_conv {
 namespace {
 
-// Where positions of the grid lie in the images of one side of a frame.
+// Where positions of the grid lie in the images of one side of a program.
 struct Side {
   const Images& images;
   int64_t step_y;
@@ -15,20 +15,33 @@ struct Side {
   int64_t height;  // of the grid, as far as it counts
   int64_t width;
   int64_t pitch;
+  int64_t image_rows;  // of the grid, from image to image
+  int64_t num_images;
 
   bool nhwc() const { return images.format == kSparseConvNhwc; }
   // Distances of neighbours in an image.
   int64_t channel() const { return nhwc() ? 1 : images.height * images.width; }
   int64_t pixel() const { return nhwc() ? images.channels : 1; }
 
-  // Offset of a position's pixel in an image, or -1 outside.
-  int64_t Offset(const Phase& phase, int64_t y, int64_t x) const {
+  // Offset of the row of pixels of row y, or -1 outside.
+  int64_t RowOffset(const Phase& phase, int64_t y) const {
+    int64_t n = 0;
+    if (y >= image_rows) {
+      n = y / image_rows;
+      y %= image_rows;
+    }
     const int64_t image_y = y * step_y + phase.first_y;
+    const bool inside =
+        n < num_images && y < height && image_y >= 0 && image_y < images.height;
+    return inside ? n * images.size() + image_y * images.width * pixel() : -1;
+  }
+  // Offset of a position's pixel, or -1 outside.
+  int64_t Offset(const Phase& phase, int64_t y, int64_t x) const {
+    const int64_t row = RowOffset(phase, y);
     const int64_t image_x = x * step_x + phase.first_x;
-    const bool inside = y < height && x < width && image_y >= 0 &&
-                        image_y < images.height && image_x >= 0 &&
-                        image_x < images.width;
-    return inside ? (image_y * images.width + image_x) * pixel() : -1;
+    const bool inside =
+        row >= 0 && x < width && image_x >= 0 && image_x < images.width;
+    return inside ? row + image_x * pixel() : -1;
   }
 };
 
@@ -36,14 +49,16 @@ Side SourceOf(const Frame& frame) {
   return {frame.source,        frame.source_step_y,
           frame.source_step_x, frame.source_phases,
           frame.plane_height,  std::min(frame.plane_width, frame.pitch),
-          frame.pitch};
+          frame.pitch,         frame.image_rows,
+          frame.images};
 }
 
 Side ResultOf(const Frame& frame, const Schedule& schedule) {
   return {frame.result, frame.result_step_y, frame.result_step_x,
           frame.result_phases, frame.grid_height, frame.grid_width,
           // Tiles that begin at rows have no positions of the next row.
-          schedule.by_rows ? INT64_MAX : frame.pitch};
+          schedule.by_rows ? INT64_MAX : frame.pitch, frame.image_rows,
+          frame.images};
 }
 
 // A position, and those behind it in one or in many rows.
@@ -80,18 +95,15 @@ void PixelsOfVector(const Schedule& schedule, const Side& side,
   }
   for (int i = 0; i < schedule.lanes;) {
     // One row of the grid.
-    const int64_t y = cursor->y * side.step_y + phase.first_y;
-    const bool inside =
-        cursor->y < side.height && y >= 0 && y < side.images.height;
-    const int64_t width = inside ? side.width : 0;
+    const int64_t row = side.RowOffset(phase, cursor->y);
+    const int64_t width = row >= 0 ? side.width : 0;
     const int64_t count =
         std::min<int64_t>(schedule.lanes - i, side.pitch - cursor->x);
     for (int64_t k = 0; k < count; ++k) {
       const int64_t x = (cursor->x + k) * side.step_x + phase.first_x;
-      pixels[i + k] =
-          cursor->x + k < width && x >= 0 && x < side.images.width
-              ? image + (y * side.images.width + x) * side.images.channels
-              : outside;
+      pixels[i + k] = cursor->x + k < width && x >= 0 && x < side.images.width
+                          ? image + row + x * side.images.channels
+                          : outside;
     }
     i += static_cast<int>(count);
     cursor->Move(side, count);
@@ -214,6 +226,7 @@ void StoreTile(const Kernels& kernels, const Frame& frame,
                const ImageGroup& group, int64_t position, int64_t begin,
                int64_t end, bool relu, bool past_cache, float* images) {
   const Side side = ResultOf(frame, schedule);
+  const int64_t rows_of_grid = frame.images * frame.image_rows;
   const int64_t unit = schedule.unit();
   const int64_t stride = schedule.tile * schedule.lanes;
   VisitPhases(
@@ -224,7 +237,7 @@ void StoreTile(const Kernels& kernels, const Frame& frame,
           float* pixels[kMaxLanes];
           Cursor cursor(frame, position);
           for (int64_t k = 0; k < stride; k += schedule.lanes) {
-            if (cursor.y >= side.height) return;
+            if (cursor.y >= rows_of_grid) return;
             PixelsOfVector(schedule, side, phase, group, images + channel,
                            static_cast<float*>(nullptr), &cursor, pixels);
             kernels.scatter(from + k, stride, rows, pixels, relu, past_cache);

@@ -12,7 +12,7 @@ namespace {
 
 // Of strips that the gradient of values takes together; not fewer than keep
 // the threads busy.
-constexpr int64_t kStripsBytes = int64_t{16} << 20;
+constexpr int64_t kStripsBytes = int64_t{4} << 20;
 
 int64_t CeilOfRatio(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -53,12 +53,9 @@ class Strips {
  public:
   Strips(const Program& program, const Schedule& schedule, const Batch& batch)
       : frame_(program), schedule_(schedule), batch_(batch) {
-    if (schedule.flat) {
-      frame_.source.width *= batch.count;
-      frame_.result.width *= batch.count;
-      frame_.plane_width = frame_.grid_width = frame_.pitch =
-          frame_.source.width;
-      batch_ = {0, 1};
+    if (schedule.stacked) {
+      frame_.images = batch.count;
+      batch_.count = 1;
     }
     tiles_ = schedule.NumTiles(frame_);
     strips_ = CeilOfRatio(tiles_, schedule.strip_tiles);
@@ -100,10 +97,31 @@ class Strips {
   int64_t strips_;  // of a group
 };
 
+// Memory that the next strip will read, fetched while this one is computed.
+class Ahead {
+ public:
+  // The bytes [begin, end) in so many calls of Fetch.
+  Ahead(const float* begin, const float* end, int64_t calls)
+      : next_(reinterpret_cast<const char*>(begin)),
+        end_(reinterpret_cast<const char*>(end)),
+        step_(CeilOfRatio(end_ - next_, std::max(int64_t{1}, calls))) {}
+
+  void Fetch() {
+    const char* const end = std::min(end_, next_ + step_);
+    for (; next_ < end; next_ += kLine) __builtin_prefetch(next_, 0, 2);
+  }
+
+ private:
+  static constexpr int kLine = 64;
+  const char* next_;
+  const char* const end_;
+  const int64_t step_;
+};
+
 // All code of a chunk for the first `vectors` of a tile.
 void RunTeams(const Schedule& schedule, const Chunk& chunk,
               const float* weights, const float* bias, int64_t vectors,
-              const float* planes, float* sums) {
+              const float* planes, float* sums, Ahead* ahead) {
   const JitTarget& jit = *schedule.jit;
   const float* const from = bias == nullptr ? schedule.zeros.data() : bias;
   const uint8_t* const code = schedule.code->data() + chunk.code;
@@ -112,6 +130,7 @@ void RunTeams(const Schedule& schedule, const Chunk& chunk,
     for (int64_t v = 0; v < vectors; v += jit.vectors) {
       jit.call(code + team.code, planes + v * schedule.lanes, stream,
                sums + v * schedule.lanes, from);
+      ahead->Fetch();
     }
   }
 }
@@ -119,9 +138,9 @@ void RunTeams(const Schedule& schedule, const Chunk& chunk,
 // All lists of a chunk for one tile.
 void RunChunk(const Kernels& kernels, const Schedule& schedule,
               const Chunk& chunk, const float* weights, const float* bias,
-              int64_t vectors, const float* planes, float* sums) {
+              int64_t vectors, const float* planes, float* sums, Ahead* ahead) {
   if (schedule.jit != nullptr) {
-    RunTeams(schedule, chunk, weights, bias, vectors, planes, sums);
+    RunTeams(schedule, chunk, weights, bias, vectors, planes, sums, ahead);
     return;
   }
   ListCall call;
@@ -159,29 +178,41 @@ bool Execute(const Kernels& kernels, const Program& program,
              const SparseConvPool* pool) {
   const Strips strips(program, schedule, batch);
   const Frame& frame = strips.frame();
-  if (schedule.flat) {
-    source += batch.first * program.source.size();
-    result += batch.first * program.result.size();
-  }
   const bool past_cache = batch.count * program.result.size() *
                               static_cast<int64_t>(sizeof(float)) >
                           kCacheBytes;
   // A strip's planes are made once, unless there are few strips: then each
-  // part of the chunks makes its own.
+  // part of the chunks makes its own. A task takes some strips that follow each
+  // other.
   const int64_t threads = pool == nullptr ? 1 : std::max(1, pool->num_threads);
   const int64_t chunks = static_cast<int64_t>(schedule.chunks.size());
   const int64_t parts =
       std::min(chunks, CeilOfRatio(threads * 4, strips.size()));
+  const int64_t items = strips.size() * parts;
+  const int64_t task_items = std::max(int64_t{1}, items / (threads * 8));
+  const int64_t tasks = CeilOfRatio(items, task_items);
   const int64_t cost =
       1 + (program.num_entries() * schedule.tile / 2 +
            (program.num_rows() + program.num_planes()) * schedule.tile_size()) *
-              schedule.strip_tiles / parts;
+              schedule.strip_tiles * task_items / parts;
   int64_t chunk_rows = 0;
+  int64_t calls = 0;  // of code in a strip
   for (const Chunk& chunk : schedule.chunks) {
     chunk_rows = std::max(chunk_rows, chunk.end - chunk.begin);
+    calls += static_cast<int64_t>(chunk.teams.size());
   }
+  calls *= schedule.strip_tiles * schedule.tile;
+  // The pixels of strip s, if memory has to bring them and they lie together.
+  const int64_t source_size = batch.count * program.source.size();
+  const bool far =
+      program.source.format == kSparseConvNhwc && parts == 1 &&
+      source_size * static_cast<int64_t>(sizeof(float)) > kCacheBytes;
+  const auto pixels_of = [&](int64_t s) {
+    return source + batch.first * program.source.size() +
+           source_size / strips.size() * s;
+  };
   std::atomic<bool> failed{false};
-  Parallel(pool, strips.size() * parts, cost, [&](int64_t begin, int64_t end) {
+  Parallel(pool, tasks, cost, [&](int64_t begin, int64_t end) {
     float* const planes = planes_memory.Get(schedule.strip_size);
     float* const sums = sums_memory.Get(chunk_rows * schedule.tile_size());
     if (planes == nullptr || sums == nullptr) {
@@ -189,10 +220,14 @@ bool Execute(const Kernels& kernels, const Program& program,
       return;
     }
     int64_t filled = -1;
-    for (int64_t i = begin; i < end; ++i) {
+    const int64_t last = std::min(items, end * task_items);
+    for (int64_t i = begin * task_items; i < last; ++i) {
       const Strip strip = strips[i / parts];
       if (filled != i / parts) strips.Fill(kernels, source, strip, planes);
       filled = i / parts;
+      const bool fetch = far && i + 1 < last;
+      Ahead ahead(fetch ? pixels_of(i + 1) : nullptr,
+                  fetch ? pixels_of(i + 2) : nullptr, calls);
       const int64_t part = i % parts;
       for (int64_t c = chunks * part / parts; c < chunks * (part + 1) / parts;
            ++c) {
@@ -204,7 +239,7 @@ bool Execute(const Kernels& kernels, const Program& program,
                                          schedule.lanes / schedule.unit()));
           RunChunk(kernels, schedule, chunk, weights,
                    bias == nullptr ? nullptr : bias + chunk.begin, vectors,
-                   planes + strips.Offset(strip, tile), sums);
+                   planes + strips.Offset(strip, tile), sums, &ahead);
           StoreTile(kernels, frame, schedule, sums, strip.group, position,
                     chunk.begin, chunk.end, relu, past_cache, result);
         }
@@ -222,10 +257,6 @@ bool ExecuteGrad(const Kernels& kernels, const Program& program,
                  const SparseConvAllocator* allocator) {
   const Strips strips(program, schedule, batch);
   const Frame& frame = strips.frame();
-  if (schedule.flat) {
-    source += batch.first * program.source.size();
-    result += batch.first * program.result.size();
-  }
   const int64_t threads = pool == nullptr ? 1 : std::max(1, pool->num_threads);
   const int64_t tile_rows = program.num_rows() * schedule.tile_size();
   const int64_t strip_rows = tile_rows * schedule.strip_tiles;

@@ -6,28 +6,41 @@
 
 namespace sparse_conv {
 namespace {
-int64_t Tuned(const char* n, int64_t d) {
-  const char* v = getenv(n);
-  return v ? atoll(v) : d;
-}
+
+// Code and weights of a non-zero, and what of them the second cache keeps
+// beside planes. Code that is larger comes from far: it has to be used often.
+constexpr int64_t kNonzeroBytes = 11;
+constexpr int64_t kCodeBytes = int64_t{2} << 20;
 
 ScheduleOptions OptionsOf(const Choice& choice, Purpose purpose, Layout layout,
-                          bool local) {
+                          const Program& program) {
+  const bool local = IsLocal(program);
   ScheduleOptions options = {};
   options.layout = layout;
   options.lanes = choice.kernels->lanes;
   options.list_tile = choice.kernels->max_vectors[1];
-  options.code_tile =
-      Tuned("TILE", local ? 6 : 12);  // code is read once for a tile
-  options.strip_bytes = Tuned("STRIP", 256) << 10;
-  options.block_bytes = Tuned("BLOCK", 48) << 10;
+  options.code_tile = local ? 6 : 12;
+  options.block_bytes = 48 << 10;
   options.chunk_bytes = 192 << 10;
-  // Rows are what one image, and the gradient of values, has to split.
-  options.chunk_rows = purpose == kGradValues        ? 64
-                       : layout == kPlanes && !local ? Tuned("ROWS", 128)
-                                                     : INT64_MAX;
+  options.strip_bytes = 256 << 10;
+  options.strip_vectors = local ? 4 : 12;
   options.share = purpose != kGradValues;
-  if (purpose != kGradValues) options.jit = choice.jit;
+  if (purpose == kGradValues) {
+    // Rows are what the gradient of values has to split.
+    options.chunk_rows = 64;
+    options.block_bytes = 24 << 10;
+    return options;
+  }
+  // And what one image has to split.
+  options.chunk_rows = layout == kPlanes && !local ? 128 : INT64_MAX;
+  options.jit = choice.jit;
+  if (options.jit == nullptr) {
+    options.block_bytes = 24 << 10;
+  } else if (program.num_entries() * kNonzeroBytes > kCodeBytes) {
+    options.chunk_rows = 48;
+    options.strip_bytes = 1 << 20;
+    options.strip_vectors = local ? 4 : 36;
+  }
   return options;
 }
 
@@ -63,10 +76,10 @@ const Program& SparseConvPattern::ProgramOf(Purpose purpose) const {
 const Schedule& SparseConvPattern::ScheduleOf(
     Purpose purpose, Layout layout, const SparseConvPool* pool) const {
   return schedules[purpose][layout].Get([&] {
-    return MakeSchedule(ProgramOf(purpose),
-                        sparse_conv::OptionsOf(choice, purpose, layout,
-                                               IsLocal(ProgramOf(purpose))),
-                        pool);
+    return MakeSchedule(
+        ProgramOf(purpose),
+        sparse_conv::OptionsOf(choice, purpose, layout, ProgramOf(purpose)),
+        pool);
   });
 }
 

@@ -56,6 +56,10 @@ struct Frame {
   int64_t plane_height;
   int64_t plane_width;  // that rows of the grid read
   int64_t pitch;        // distance of rows, of planes and of the grid
+  // Images may lie one below the other in planes and grid, this many rows apart
+  // (neighbours share zeros as rows do).
+  int64_t image_rows;
+  int64_t images;  // 1 in a program
 
   Images result;
   int64_t result_step_y;
@@ -72,7 +76,7 @@ struct Frame {
   }
   // Positions of the grid, from the first to the last.
   int64_t num_positions() const {
-    return (grid_height - 1) * pitch + grid_width;
+    return ((images - 1) * image_rows + grid_height - 1) * pitch + grid_width;
   }
 };
 

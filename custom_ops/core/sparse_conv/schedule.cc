@@ -35,7 +35,7 @@ void SetTiles(const Program& program, int max_tile, Schedule* schedule) {
       schedule->tile_pixels = pixels;
       schedule->row_tiles = row_tiles;
     }
-    if (schedule->flat) return;
+    if (schedule->stacked) return;
   }
 }
 
@@ -45,7 +45,7 @@ void SetCodeTiles(const Program& program, int64_t strip_positions, int max_tile,
   const int step = schedule->jit->vectors;
   const int64_t pixels = schedule->lanes;
   int64_t positions = strip_positions;
-  if (!schedule->flat) {
+  if (!schedule->stacked) {
     const int64_t strips =
         CeilOfRatio(program.num_positions() * 4, strip_positions * 5);
     positions =
@@ -62,7 +62,7 @@ void SetCodeTiles(const Program& program, int64_t strip_positions, int max_tile,
 void SetStrip(const Program& program, int64_t strip_positions,
               Schedule* schedule) {
   int64_t tiles = std::max(int64_t{1}, strip_positions / schedule->tile_pixels);
-  if (!schedule->flat) {
+  if (!schedule->stacked) {
     const int64_t all = schedule->NumTiles(program);
     const int64_t most =
         std::max(int64_t{1}, strip_positions * 5 / 4 / schedule->tile_pixels);
@@ -361,22 +361,27 @@ bool IsLocal(const Program& program) {
   return true;
 }
 
-bool IsFlat(const Program& program) {
-  return IsLocal(program) && program.grid_height == 1 &&
-         program.source.height == 1 && program.result.height == 1 &&
-         program.source.width == program.grid_width &&
-         program.result.width == program.grid_width &&
-         program.source_phases.size() == 1 &&
-         program.result_phases.size() == 1 &&
-         program.source.format == kSparseConvNhwc;
+namespace {
+
+// Whether images take no more positions one below the other than alone; with
+// code, also if one alone has so few that code would hardly be used again.
+bool IsStacked(const Program& program, const ScheduleOptions& options) {
+  const bool gapless =
+      program.num_positions() == program.image_rows * program.pitch;
+  const bool few =
+      options.jit != nullptr &&
+      program.num_positions() <= options.strip_vectors * options.lanes * 2 / 3;
+  return options.layout == kPlanes && (gapless || few);
 }
+
+}  // namespace
 
 Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
                       const SparseConvPool* pool) {
   Schedule schedule = {};
   schedule.layout = options.layout;
   schedule.lanes = options.lanes;
-  schedule.flat = options.layout == kPlanes && IsFlat(program);
+  schedule.stacked = IsStacked(program, options);
   schedule.reach =
       *std::max_element(program.shifts.begin(), program.shifts.end());
   const int64_t strip_positions =

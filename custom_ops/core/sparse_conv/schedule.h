@@ -65,8 +65,8 @@ struct Schedule {
   bool by_rows;         // tiles begin at rows of the grid
   int64_t tile_pixels;  // positions of the grid from tile to tile
   int64_t row_tiles;    // by_rows: tiles of a row
-  // All images of a batch are one row of positions.
-  bool flat;
+  // All images of a batch lie one below the other.
+  bool stacked;
   // Planes are made for a strip of tiles at a time.
   int64_t strip_tiles;  // at most
   int64_t reach;        // positions that taps read behind a tile
@@ -98,9 +98,10 @@ struct Schedule {
 struct ScheduleOptions {
   Layout layout;
   int lanes;
-  int list_tile;         // vectors of a tile, at most
-  int code_tile;         // with code; a multiple of its vectors
-  int64_t strip_bytes;   // planes of a strip, if a tile has less
+  int list_tile;        // vectors of a tile, at most
+  int code_tile;        // with code; a multiple of its vectors
+  int64_t strip_bytes;  // planes of a strip, if they have more than
+  int64_t strip_vectors;
   int64_t block_bytes;   // pixels of a block, at most
   int64_t chunk_bytes;   // sums of a tile, at most
   int64_t chunk_rows;    // at most

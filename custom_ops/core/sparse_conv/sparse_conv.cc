@@ -101,8 +101,7 @@ bool ForLayouts(const SparseConvPattern& pattern, Purpose purpose,
                 int64_t batch, const Run& run) {
   const int64_t interleaved = InterleavedImages(
       pattern.choice,
-      IsLocal(pattern.ProgramOf(purpose)) ||
-          (pattern.choice.jit != nullptr && purpose != kGradValues),
+      IsLocal(pattern.ProgramOf(purpose)) || pattern.choice.jit != nullptr,
       batch);
   if (interleaved > 0 && !run(kInterleaved, Batch{0, interleaved})) {
     return false;

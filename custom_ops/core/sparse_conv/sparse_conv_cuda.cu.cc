@@ -38,6 +38,15 @@ class GpuThread {
     asm volatile("cp.async.wait_group 0;" ::: "memory");
   }
 
+  // Adds the sum over all lanes of a warp, which has *target for itself.
+  __device__ __forceinline__ void AddOfWarp(float value, float* target) {
+#pragma unroll
+    for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
+      value += __shfl_xor_sync(0xFFFFFFFFu, value, lanes);
+    }
+    if (threadIdx.x % kWarp == 0) *target += value;
+  }
+
   template <KernelKind kind>
   __device__ __forceinline__ void Multiply(const uint32_t* a, const uint32_t* b,
                                            float* sum) {
@@ -92,7 +101,7 @@ class StreamDevice {
   template <typename Kernel>
   void Launch(const Kernel& kernel, int64_t blocks) {
     if (!IsLaunched(blocks)) return;
-    constexpr int kBytes = SharedBytes<Kernel>();
+    constexpr int kBytes = Kernel::kSharedBytes;
     status_ = cudaFuncSetAttribute(
         RunKernel<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     if (status_ != cudaSuccess) return;
@@ -148,5 +157,26 @@ extern "C" cudaError_t sparse_conv_cuda_convolve(
   StreamDevice device(stream);
   Convolve(*pattern, static_cast<const char*>(memory), batch, input, bias,
            activation == kSparseConvRelu, output, &device);
+  return device.status();
+}
+
+extern "C" int64_t sparse_conv_cuda_grad_values_workspace(
+    const SparseConvCudaPattern* pattern, int64_t batch) {
+  return PlanGradValues(*pattern, batch).workspace *
+         static_cast<int64_t>(sizeof(float));
+}
+
+extern "C" cudaError_t sparse_conv_cuda_grad_values(
+    const SparseConvCudaPattern* pattern, const void* memory, int64_t batch,
+    const float* input, const float* grad_output, float* grad_values,
+    float* grad_bias, void* workspace, cudaStream_t stream) {
+  if (batch < 0 || pattern->variant.kind != kDirect ||
+      pattern->purpose != kSparseConvCudaForward) {
+    return cudaErrorInvalidValue;
+  }
+  StreamDevice device(stream);
+  GradValues(*pattern, static_cast<const char*>(memory), batch, input,
+             grad_output, grad_values, grad_bias,
+             static_cast<float*>(workspace), &device);
   return device.status();
 }

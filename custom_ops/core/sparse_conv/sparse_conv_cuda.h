@@ -2,7 +2,7 @@
 //
 // A pattern is made on the host from positions and geometry. It owns an image
 // of what the kernels read; the caller copies that to device memory, once, and
-// sets values there as often as they change. Convolutions launch kernels on
+// sets values there as often as they change. Calls launch kernels on
 // `stream`: they neither wait nor allocate, and may be captured into a graph.
 //
 // Three kernels:
@@ -48,6 +48,20 @@ cudaError_t sparse_conv_cuda_convolve(const SparseConvCudaPattern* pattern,
                                       const float* input, const float* bias,
                                       SparseConvActivation activation,
                                       float* output, cudaStream_t stream);
+
+// Bytes of the workspace of sparse_conv_cuda_grad_values, aligned to 16, which
+// belongs to the call until the stream has passed it.
+int64_t sparse_conv_cuda_grad_values_workspace(
+    const SparseConvCudaPattern* pattern, int64_t batch);
+
+// sparse_conv_grad_values, of a pattern for kSparseConvCudaForward and
+// "direct", whose values do not matter; float32 with sums of parts.
+cudaError_t sparse_conv_cuda_grad_values(const SparseConvCudaPattern* pattern,
+                                         const void* memory, int64_t batch,
+                                         const float* input,
+                                         const float* grad_output,
+                                         float* grad_values, float* grad_bias,
+                                         void* workspace, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

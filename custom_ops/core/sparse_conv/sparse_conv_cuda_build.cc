@@ -155,8 +155,9 @@ class Writer {
         tables_(tables) {}
 
   // Entries in ascending order. False where the stream gets too long.
-  bool WriteSet(const std::vector<Entry>& entries, Set* set) {
+  bool WriteSet(const std::vector<Entry>& entries, const Set* sets, Set* set) {
     entries_ = &entries;
+    set_ = static_cast<int32_t>(set - sets);
     set->first_chunk = static_cast<int32_t>(tables_->chunks.size());
     for (size_t begin = 0; begin < entries.size();) {
       size_t end = begin;
@@ -263,7 +264,7 @@ class Writer {
     tables_->chunks.push_back(
         {static_cast<int32_t>(tables_->units.size()) - num_units_, num_units_,
          static_cast<int32_t>(first / 16),
-         static_cast<int32_t>((stream.size() - first) / 16)});
+         static_cast<int32_t>((stream.size() - first) / 16), set_});
     num_units_ = 0;
   }
 
@@ -338,6 +339,7 @@ class Writer {
   const int record_columns_;
   Tables* const tables_;
   const std::vector<Entry>* entries_ = nullptr;
+  int32_t set_ = 0;
   int num_units_ = 0;
   int64_t num_records_ = 0;
   int64_t num_unit_copies_ = 0;
@@ -527,12 +529,13 @@ bool Build(const Problem& problem, const Variant& variant, int pixel_steps,
   const double patch_pixels =
       static_cast<double>(tile.images) * part->rows * part->cols;
   double cycles = 0;
+  const size_t num_chunks = tables->chunks.size();
   Writer writer(variant, *part, rows.least, columns.least, tables);
   for (size_t s = 0; s < sets.size(); ++s) {
     const int64_t records = writer.num_records();
     const int64_t copies = writer.num_unit_copies();
     const size_t stream = tables->stream.size();
-    if (!writer.WriteSet(entries[s], &sets[s])) return false;
+    if (!writer.WriteSet(entries[s], sets.data(), &sets[s])) return false;
     const double new_records =
         static_cast<double>(writer.num_records() - records);
     const double items =
@@ -545,6 +548,7 @@ bool Build(const Problem& problem, const Variant& variant, int pixel_steps,
                          std::max(items / kCopiesACycle, copied / kL2Bytes));
     tables->sets.push_back(sets[s]);
   }
+  part->num_chunks = static_cast<int32_t>(tables->chunks.size() - num_chunks);
   const double blocks = blocks_of_set * static_cast<double>(sets.size());
   cost->cycles += cycles / std::min(blocks, kMultiprocessors);
   cost->products += static_cast<double>(writer.num_records()) *

@@ -20,9 +20,15 @@ struct Product {
   float* sum;
 };
 
+// A value that one lane adds to a sum over its warp.
+struct Sum {
+  float value;
+  float* target;
+};
+
 // What a thread's machine does at once, or when others wait for it: copies are
-// done at once or, the latest possible, at the wait for them; products, which
-// need all lanes of a warp, at the end of a step.
+// done at once or, the latest possible, at the wait for them; products and
+// sums, which need all lanes of a warp, at the end of a step.
 class HostThread {
  public:
   explicit HostThread(bool copies_late) : copies_late_(copies_late) {}
@@ -61,7 +67,12 @@ class HostThread {
     products.push_back({kind, {a[0], a[1], a[2], a[3]}, {b[0], b[1]}, sum});
   }
 
+  void AddOfWarp(float value, float* target) {
+    sums.push_back({value, target});
+  }
+
   std::vector<Product> products;
+  std::vector<Sum> sums;
 
  private:
   struct Pending {
@@ -122,6 +133,21 @@ void MultiplyOfWarp(const std::vector<HostThread*>& lanes, size_t index) {
   }
 }
 
+// Halves of the warp, then quarters, and so on.
+void AddOfWarp(const std::vector<HostThread*>& lanes, size_t index) {
+  float values[kWarp];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    values[lane] = lanes[lane]->sums[index].value;
+    CHECK(lanes[lane]->sums[index].target == lanes[0]->sums[index].target);
+  }
+  for (int count = kWarp / 2; count > 0; count /= 2) {
+    for (int lane = 0; lane < count; ++lane) {
+      values[lane] += values[lane + count];
+    }
+  }
+  *lanes[0]->sums[index].target += values[0];
+}
+
 // Takes blocks, and threads between two barriers, in random order: a result
 // that depends on it would show.
 class HostDevice {
@@ -131,7 +157,7 @@ class HostDevice {
     std::vector<int64_t> order(blocks);
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), random_);
-    constexpr size_t kBytes = SharedBytes<Kernel>();
+    constexpr size_t kBytes = Kernel::kSharedBytes;
     const std::unique_ptr<char, void (*)(void*)> shared(
         static_cast<char*>(std::aligned_alloc(16, kBytes)), std::free);
     std::vector<typename Kernel::Registers> registers(Kernel::kThreads);
@@ -181,11 +207,16 @@ class HostDevice {
       for (int lane = 0; lane < kWarp; ++lane) {
         lanes.push_back(&(*threads)[warp + lane]);
         CHECK(lanes[lane]->products.size() == lanes[0]->products.size());
+        CHECK(lanes[lane]->sums.size() == lanes[0]->sums.size());
       }
       for (size_t i = 0; i < lanes[0]->products.size(); ++i) {
         MultiplyOfWarp(lanes, i);
       }
-      for (HostThread* lane : lanes) lane->products.clear();
+      for (size_t i = 0; i < lanes[0]->sums.size(); ++i) AddOfWarp(lanes, i);
+      for (HostThread* lane : lanes) {
+        lane->products.clear();
+        lane->sums.clear();
+      }
     }
   }
 
@@ -218,6 +249,16 @@ class HostTwin : public Twin {
                 SparseConvActivation activation, float* output) override {
     cuda::Convolve(*pattern, static_cast<const char*>(memory), batch, input,
                    bias, activation == kSparseConvRelu, output, &device_);
+  }
+  void GradValues(const SparseConvCudaPattern* pattern, const void* memory,
+                  int64_t batch, const float* input, const float* grad_output,
+                  float* grad_values, float* grad_bias) override {
+    cuda::GradValues(
+        *pattern, static_cast<const char*>(memory), batch, input, grad_output,
+        grad_values, grad_bias,
+        static_cast<float*>(Allocate(PlanGradValues(*pattern, batch).workspace *
+                                     sizeof(float))),
+        &device_);
   }
 
  private:

@@ -1,15 +1,16 @@
 // Kernels of the CUDA convolution, each an object with
 //
 //   kThreads                        of a block;
+//   kSharedBytes                    of shared memory of a block;
 //   Registers                       what a thread keeps;
 //   void Begin(block, thread, shared, Registers*, Thread*)
 //   int NumSteps(block)             all threads wait before each, then
 //   void Step(step, ...)            the same arguments, and after the last
 //   void End(i, ...)                kEnds times.
 //
-// Thread does what only a GPU does, copies that are under way while others
-// compute, and the instructions of tensor cores. Everything else is plain C++,
-// which the host runs as loops over blocks, steps and threads.
+// Thread does what only a GPU does: copies that are under way while others
+// compute, instructions of tensor cores, sums over a warp. Everything else is
+// plain C++, which the host runs as loops over blocks, steps and threads.
 
 #ifndef CUSTOM_OPS_CORE_SPARSE_CONV_SPARSE_CONV_CUDA_KERNELS_INL_H_
 #define CUSTOM_OPS_CORE_SPARSE_CONV_SPARSE_CONV_CUDA_KERNELS_INL_H_
@@ -90,12 +91,15 @@ struct Origin {
   int y, x;
 };
 
-SPARSE_CONV_HOST_DEVICE Origin OriginOf(const Part& part, int64_t block) {
-  const int64_t tile = block / part.num_sets;
+SPARSE_CONV_HOST_DEVICE Origin OriginOfTile(const Part& part, int64_t tile) {
   const int64_t row = tile / part.tiles_x;
   return {row / part.tiles_y * part.tile_images,
           static_cast<int>(row % part.tiles_y) * part.tile_height,
           static_cast<int>(tile % part.tiles_x) * part.tile_width};
+}
+
+SPARSE_CONV_HOST_DEVICE Origin OriginOf(const Part& part, int64_t block) {
+  return OriginOfTile(part, block / part.num_sets);
 }
 
 SPARSE_CONV_HOST_DEVICE const Set& SetOf(const Call& call, int64_t block) {
@@ -161,70 +165,83 @@ SPARSE_CONV_HOST_DEVICE char* StreamOf(const Part& part, char* shared,
   return reinterpret_cast<char*>(PatchOf(shared, step) + part.patch_floats);
 }
 
-// Starts to copy a chunk: patches of its units, zeros outside the image, and
-// its stream.
+SPARSE_CONV_HOST_DEVICE Chunk ChunkOf(const Call& call, int64_t index) {
+  return reinterpret_cast<const Chunk*>(call.memory + call.part.chunks)[index];
+}
+
+// Starts to copy the patches of a chunk's units, zeros outside the image.
+template <int threads, typename Thread>
+SPARSE_CONV_HOST_DEVICE void CopyPatches(const Call& call, const Chunk& chunk,
+                                         const Origin& origin, int thread,
+                                         float* patch, Thread* machine) {
+  const Part& part = call.part;
+  const Unit* units = reinterpret_cast<const Unit*>(call.memory + part.units) +
+                      chunk.first_unit;
+  const int num_rows = part.tile_images * part.rows;
+  const int num_items = part.cols << part.log2_units;
+  // A warp copies a row. In NHWC neighbouring lanes copy units of one pixel,
+  // else pixels of one unit.
+  for (int row = thread / kWarp; row < num_rows; row += threads / kWarp) {
+    const int tile_image = row / part.rows;
+    const int64_t image = origin.image + tile_image;
+    const int y =
+        (origin.y + row - tile_image * part.rows) * part.stride_height;
+    for (int item = thread % kWarp; item < num_items; item += kWarp) {
+      int unit_index, col;
+      if (part.is_nhwc) {
+        unit_index = item & ((1 << part.log2_units) - 1);
+        col = item >> part.log2_units;
+      } else {
+        unit_index = item / part.cols;
+        col = item - unit_index * part.cols;
+      }
+      if (unit_index >= chunk.num_units) continue;
+      const Unit unit = units[unit_index];
+      const int in_y = y + unit.dy;
+      const int in_x = (origin.x + col) * part.stride_width + unit.dx;
+      const bool inside = image < call.batch && in_y >= 0 &&
+                          in_y < part.height && in_x >= 0 && in_x < part.width;
+      const float* from = inside ? call.input + image * part.in_image +
+                                       in_y * part.in_y + in_x * part.in_x +
+                                       unit.channel * part.in_channel
+                                 : call.input;
+      float* to = patch + unit_index * part.unit_pitch +
+                  (row * part.cols + col) * part.pixel_pitch;
+      if (part.unit_channels == 1) {
+        machine->template Copy<4>(to, from, inside);
+      } else if (call.is_aligned) {
+        machine->template Copy<16>(to, from, inside);
+      } else {
+        for (int i = 0; i < 4; ++i) {
+          machine->template Copy<4>(to + i, inside ? from + i : from, inside);
+        }
+      }
+    }
+  }
+}
+
+template <int threads, typename Thread>
+SPARSE_CONV_HOST_DEVICE void CopyStream(const Call& call, const Chunk& chunk,
+                                        int thread, char* to, Thread* machine) {
+  const char* from =
+      call.memory + call.part.stream + int64_t{chunk.first_vector} * 16;
+  for (int i = thread; i < chunk.num_vectors; i += threads) {
+    machine->template Copy<16>(to + 16 * i, from + 16 * i, true);
+  }
+}
+
+// Starts to copy the chunk of a step, if there is one.
 template <int threads, typename Thread>
 SPARSE_CONV_HOST_DEVICE void StartChunk(const Call& call, int64_t block,
                                         int step, int thread, char* shared,
                                         Thread* machine) {
-  const Part& part = call.part;
   const Set& set = SetOf(call, block);
   if (step < set.num_chunks) {
-    const Chunk chunk = reinterpret_cast<const Chunk*>(
-        call.memory + part.chunks)[set.first_chunk + step];
-    const Unit* units =
-        reinterpret_cast<const Unit*>(call.memory + part.units) +
-        chunk.first_unit;
-    const Origin origin = OriginOf(part, block);
-    float* patch = PatchOf(shared, step);
-    const int num_rows = part.tile_images * part.rows;
-    const int num_items = part.cols << part.log2_units;
-    // A warp copies a row. In NHWC neighbouring lanes copy units of one pixel,
-    // else pixels of one unit.
-    for (int row = thread / kWarp; row < num_rows; row += threads / kWarp) {
-      const int tile_image = row / part.rows;
-      const int64_t image = origin.image + tile_image;
-      const int y =
-          (origin.y + row - tile_image * part.rows) * part.stride_height;
-      for (int item = thread % kWarp; item < num_items; item += kWarp) {
-        int unit_index, col;
-        if (part.is_nhwc) {
-          unit_index = item & ((1 << part.log2_units) - 1);
-          col = item >> part.log2_units;
-        } else {
-          unit_index = item / part.cols;
-          col = item - unit_index * part.cols;
-        }
-        if (unit_index >= chunk.num_units) continue;
-        const Unit unit = units[unit_index];
-        const int in_y = y + unit.dy;
-        const int in_x = (origin.x + col) * part.stride_width + unit.dx;
-        const bool inside = image < call.batch && in_y >= 0 &&
-                            in_y < part.height && in_x >= 0 &&
-                            in_x < part.width;
-        const float* from = inside ? call.input + image * part.in_image +
-                                         in_y * part.in_y + in_x * part.in_x +
-                                         unit.channel * part.in_channel
-                                   : call.input;
-        float* to = patch + unit_index * part.unit_pitch +
-                    (row * part.cols + col) * part.pixel_pitch;
-        if (part.unit_channels == 1) {
-          machine->template Copy<4>(to, from, inside);
-        } else if (call.is_aligned) {
-          machine->template Copy<16>(to, from, inside);
-        } else {
-          for (int i = 0; i < 4; ++i) {
-            machine->template Copy<4>(to + i, inside ? from + i : from, inside);
-          }
-        }
-      }
-    }
-    const char* stream =
-        call.memory + part.stream + int64_t{chunk.first_vector} * 16;
-    char* to = StreamOf(part, shared, step);
-    for (int i = thread; i < chunk.num_vectors; i += threads) {
-      machine->template Copy<16>(to + 16 * i, stream + 16 * i, true);
-    }
+    const Chunk chunk = ChunkOf(call, set.first_chunk + step);
+    CopyPatches<threads>(call, chunk, OriginOf(call.part, block), thread,
+                         PatchOf(shared, step), machine);
+    CopyStream<threads>(call, chunk, thread, StreamOf(call.part, shared, step),
+                        machine);
   }
   machine->Commit();
 }
@@ -243,7 +260,9 @@ struct DirectKernel {
   static constexpr int kOwnFilters = kFilters * kWarp / kThreads;
   static constexpr int kEnds = 2;
   static constexpr int kSumPitch = kPixels + 1;  // columns in different banks
-  static constexpr int kEndBytes = (kFilters * kSumPitch + 2 * kPixels + 1) * 4;
+  static constexpr int kSharedBytes = kStages * kStageBytes;
+  static_assert((kFilters * kSumPitch + 2 * kPixels) * 4 <= kSharedBytes,
+                "sums have no room");
 
   struct Registers {
     int base[kOwnPixels];
@@ -344,7 +363,7 @@ struct TileKernel {
   static constexpr int kTiles = kFilters / tile_filters;
   static constexpr int kColumns8 = tile_filters / 8;  // matrices B of a tile
   static constexpr int kEnds = 1;
-  static constexpr int kEndBytes = 0;
+  static constexpr int kSharedBytes = kStages * kStageBytes;
   static constexpr int kRecordBytes = RecordBytes(kind, tile_filters);
   static constexpr int kSlots = Fragment<kind>::kSlotsOfLane;
 

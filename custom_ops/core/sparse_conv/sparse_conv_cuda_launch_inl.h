@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "custom_ops/core/sparse_conv/sparse_conv_cuda_build.h"
+#include "custom_ops/core/sparse_conv/sparse_conv_cuda_grad_values_inl.h"
 #include "custom_ops/core/sparse_conv/sparse_conv_cuda_kernels_inl.h"
 
 // Parts of an image: values' slots, stream, then what parts point to.
@@ -20,18 +21,13 @@ struct SparseConvCudaPattern {
   std::vector<sparse_conv::cuda::Part> parts;
   int64_t num_nonzeros;
   int64_t stream;  // where it begins in the image; slots are at its beginning
+  int64_t num_records;  // of 8 bytes, as long as the stream
   std::vector<char> image;
   sparse_conv::cuda::Cost cost;
 };
 
 namespace sparse_conv {
 namespace cuda {
-
-// Shared memory of a block.
-template <typename Kernel>
-constexpr int SharedBytes() {
-  return std::max(kStages * kStageBytes, Kernel::kEndBytes);
-}
 
 template <typename Device>
 void SetValues(const SparseConvCudaPattern& pattern, char* memory,
@@ -102,6 +98,97 @@ void Convolve(const SparseConvCudaPattern& pattern, const char* memory,
         LaunchSteps<4>(call, pattern.variant, blocks, device);
         break;
     }
+  }
+}
+
+// --- Gradients of values and bias --------------------------------------------
+
+// How the sums over pixels are split, and the workspace that takes, in floats.
+struct GradValuesPlan {
+  int64_t num_tiles;
+  int64_t splits;
+  int64_t records;
+  int64_t bias_splits;
+  int64_t workspace;
+};
+
+inline GradValuesPlan PlanGradValues(const SparseConvCudaPattern& pattern,
+                                     int64_t batch) {
+  constexpr int64_t kBlocks = 1024;  // some for each of 132 multiprocessors
+  constexpr int64_t kMaxSplits = 64;
+  GradValuesPlan plan = {};
+  if (pattern.parts.empty() || batch == 0) return plan;
+  const Part& part = pattern.parts[0];
+  plan.num_tiles = (batch + part.tile_images - 1) / part.tile_images *
+                   part.tiles_y * part.tiles_x;
+  plan.splits =
+      std::min({plan.num_tiles, kMaxSplits,
+                std::max<int64_t>(1, kBlocks / std::max(1, part.num_chunks))});
+  plan.records = pattern.num_records;
+  plan.bias_splits = std::min(plan.num_tiles, kMaxSplits);
+  plan.workspace = plan.splits * plan.records +
+                   plan.bias_splits * pattern.geometry.out_channels;
+  return plan;
+}
+
+template <typename Device>
+void GradValues(const SparseConvCudaPattern& pattern, const char* memory,
+                int64_t batch, const float* input, const float* grad_output,
+                float* grad_values, float* grad_bias, float* workspace,
+                Device* device) {
+  const GradValuesPlan plan = PlanGradValues(pattern, batch);
+  const Geometry& g = pattern.geometry;
+  float* bias_sums = workspace + plan.splits * plan.records;
+  if (plan.num_tiles > 0) {
+    const Part& part = pattern.parts[0];
+    const Call call = {part,    memory, input, nullptr,
+                       nullptr, batch,  false, false};
+    const int64_t blocks = part.num_chunks * plan.splits;
+    switch (pattern.pixel_steps) {
+      case 1:
+        device->Launch(
+            GradValuesKernel<1>{call, grad_output, plan.num_tiles, plan.splits,
+                                plan.records, workspace},
+            blocks);
+        break;
+      case 2:
+        device->Launch(
+            GradValuesKernel<2>{call, grad_output, plan.num_tiles, plan.splits,
+                                plan.records, workspace},
+            blocks);
+        break;
+      case 3:
+        device->Launch(
+            GradValuesKernel<3>{call, grad_output, plan.num_tiles, plan.splits,
+                                plan.records, workspace},
+            blocks);
+        break;
+      default:
+        device->Launch(
+            GradValuesKernel<4>{call, grad_output, plan.num_tiles, plan.splits,
+                                plan.records, workspace},
+            blocks);
+        break;
+    }
+    if (grad_bias != nullptr) {
+      device->Launch(
+          GradBiasKernel{grad_output, batch, g.out_height * g.out_width,
+                         g.out_channels, g.format == kSparseConvNhwc,
+                         plan.bias_splits, bias_sums},
+          plan.bias_splits * GradBiasKernel::NumGroups(g.out_channels));
+    }
+  }
+  const auto sum = [&](const int32_t* slots, int64_t count, const float* parts,
+                       int64_t splits, int64_t pitch, float* sums) {
+    device->LaunchThreads(
+        SumPartsKernel{slots, count, parts, splits, pitch, sums},
+        (count + SumPartsKernel::kThreads - 1) / SumPartsKernel::kThreads);
+  };
+  sum(reinterpret_cast<const int32_t*>(memory), pattern.num_nonzeros, workspace,
+      plan.splits, plan.records, grad_values);
+  if (grad_bias != nullptr) {
+    sum(nullptr, g.out_channels, bias_sums, plan.bias_splits, g.out_channels,
+        grad_bias);
   }
 }
 

@@ -59,6 +59,7 @@ struct Chunk {
   int32_t num_units;
   int32_t first_vector;  // of its stream, in 16 bytes
   int32_t num_vectors;
+  int32_t set;
 };
 
 struct Unit {
@@ -93,7 +94,7 @@ struct Part {
   int32_t log2_units, unit_channels;
   int32_t pixel_pitch, unit_pitch;
   int32_t patch_floats;
-  int32_t num_sets;
+  int32_t num_sets, num_chunks;
   // Where tables begin in the image, in bytes.
   int64_t sets, chunks, units, stream;
 };

@@ -69,6 +69,7 @@ bool BuildAll(const std::vector<Problem>& problems, const Variant& variant,
   }
   Append(tables.slots, &pattern->image);
   pattern->stream = Append(tables.stream, &pattern->image);
+  pattern->num_records = static_cast<int64_t>(tables.stream.size() / 8);
   const int64_t sets = Append(tables.sets, &pattern->image);
   const int64_t chunks = Append(tables.chunks, &pattern->image);
   const int64_t units = Append(tables.units, &pattern->image);

@@ -67,6 +67,15 @@ class CudaTwin : public Twin {
     CHECK_CUDA(sparse_conv_cuda_convolve(pattern, memory, batch, input, bias,
                                          activation, output, stream_));
   }
+  void GradValues(const SparseConvCudaPattern* pattern, const void* memory,
+                  int64_t batch, const float* input, const float* grad_output,
+                  float* grad_values, float* grad_bias) override {
+    void* workspace =
+        Allocate(sparse_conv_cuda_grad_values_workspace(pattern, batch));
+    CHECK_CUDA(sparse_conv_cuda_grad_values(pattern, memory, batch, input,
+                                            grad_output, grad_values, grad_bias,
+                                            workspace, stream_));
+  }
 
  private:
   cudaStream_t stream_;

@@ -38,6 +38,10 @@ class Twin {
                         const void* memory, int64_t batch, const float* input,
                         const float* bias, SparseConvActivation activation,
                         float* output) = 0;
+  virtual void GradValues(const SparseConvCudaPattern* pattern,
+                          const void* memory, int64_t batch, const float* input,
+                          const float* grad_output, float* grad_values,
+                          float* grad_bias) = 0;
 };
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -233,6 +237,36 @@ inline CpuResult CpuConvolve(const CudaCase& c, SparseConvCudaPurpose purpose,
   return result;
 }
 
+// sparse_conv_grad_values, and of magnitudes; the gradient of the bias follows
+// that of the values.
+inline CpuResult CpuGradValues(const CudaCase& c) {
+  SparseConvPattern* pattern = nullptr;
+  SparseConvError error;
+  const SparseConvOptions options = {"scalar"};
+  CHECK(sparse_conv_pattern_create_int64(
+            &c.geometry, c.positions.data(),
+            static_cast<int64_t>(c.positions.size()), &options, nullptr,
+            &pattern, &error) == kSparseConvOk);
+  const auto run = [&](const std::vector<float>& input,
+                       const std::vector<float>& grad_output) {
+    std::vector<float> grads(c.positions.size() + c.bias.size());
+    CHECK(sparse_conv_grad_values(pattern, c.batch, input.data(),
+                                  grad_output.data(), grads.data(),
+                                  grads.data() + c.positions.size(), nullptr,
+                                  nullptr, &error) == kSparseConvOk);
+    return grads;
+  };
+  const auto magnitudes = [](std::vector<float> values) {
+    for (float& value : values) value = std::fabs(value);
+    return values;
+  };
+  CpuResult result;
+  result.values = run(c.input, c.grad_output);
+  result.magnitudes = run(magnitudes(c.input), magnitudes(c.grad_output));
+  sparse_conv_pattern_release(pattern);
+  return result;
+}
+
 // A pattern and its image in device memory.
 class DevicePattern {
  public:
@@ -287,6 +321,20 @@ class DevicePattern {
                     bias ? device_bias.data() : nullptr,
                     relu ? kSparseConvRelu : kSparseConvNone, output.data());
     return output.Read();
+  }
+  // Of values and bias, one after the other.
+  std::vector<float> GradValues(const CudaCase& c) {
+    const DeviceArray input(c.input, 3, twin_);
+    const DeviceArray grad_output(c.grad_output, 1, twin_);
+    const DeviceArray values(std::vector<float>(c.positions.size(), kNan), 1,
+                             twin_);
+    const DeviceArray bias(std::vector<float>(c.bias.size(), kNan), 1, twin_);
+    twin_->GradValues(pattern_, memory_, c.batch, input.data(),
+                      grad_output.data(), values.data(), bias.data());
+    std::vector<float> grads = values.Read();
+    const std::vector<float> of_bias = bias.Read();
+    grads.insert(grads.end(), of_bias.begin(), of_bias.end());
+    return grads;
   }
 
  private:
@@ -374,6 +422,28 @@ inline void TestRandomCases(int64_t count, Twin* twin) {
   }
   // 4 numbers of pixels by 2 ways of columns by (1 + 3 + 3) kernels.
   CHECK(count < 1000 || seen.size() == 56);
+}
+
+inline void TestGradValues(int64_t count, Twin* twin) {
+  Random random(4);
+  for (int64_t i = 0; i < count; ++i) {
+    CudaCase c = RandomCudaCase(&random);
+    SparseConvCudaOptions options = {};
+    options.kernel = "direct";
+    options.batch = random.Below(2) == 0 ? c.batch : 1;
+    options.pixels = static_cast<int>(kPixelStep * random.Between(0, 4));
+    DevicePattern pattern(c, options, twin);
+    CheckNear(c, pattern.get(), CpuGradValues(c), pattern.GradValues(c));
+    if (!c.input.empty()) {
+      c.input[random.Below(static_cast<int64_t>(c.input.size()))] = kNan;
+      const std::vector<float> expected = CpuGradValues(c).values;
+      const std::vector<float> found = pattern.GradValues(c);
+      for (size_t j = 0; j < found.size(); ++j) {
+        CHECK(std::isnan(found[j]) == std::isnan(expected[j]));
+      }
+    }
+    twin->FreeAll();
+  }
 }
 
 // direct: a NaN or infinity reaches the outputs that read it through a
@@ -499,6 +569,7 @@ inline void TestTwin(int64_t count, Twin* twin) {
   TestErrors();
   TestNonFinite(twin);
   TestBatches(twin);
+  TestGradValues(count / 4, twin);
   TestRandomCases(count, twin);
 }
 

@@ -55,7 +55,7 @@ void Gather(const float* const* rows, int count, int64_t columns, float* target,
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
         _mm_prefetch(reinterpret_cast<const char*>(rows[i] + c + 8 * columns),
-                     _MM_HINT_T0);
+                     _MM_HINT_T1);
       }
       Transpose8(a);
 #pragma GCC unroll 8

@@ -58,7 +58,7 @@ void Gather(const float* const* rows, int count, int64_t columns, float* target,
 #pragma GCC unroll 16
       for (int i = 0; i < 16; ++i) {
         _mm_prefetch(reinterpret_cast<const char*>(rows[i] + c + 16 * columns),
-                     _MM_HINT_T0);
+                     _MM_HINT_T1);
       }
       Transpose16(a);
 #pragma GCC unroll 16
