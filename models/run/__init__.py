@@ -6,6 +6,8 @@ from models.run import (
     host,
     optimizers,
     sparsity,
+    tasks,
+    train_flags,
     workdir,
 )
 from models.run.init_from import load_weights
@@ -27,5 +29,7 @@ __all__ = [
     "load_weights",
     "optimizers",
     "sparsity",
+    "tasks",
+    "train_flags",
     "workdir",
 ]
