@@ -86,7 +86,9 @@ def once(folder: pathlib.Path, name: str, run) -> dict | None:
     return found
 
 
-def images(num_train: int, seed: int, dataset: str = "mnist", data_dir=None):
+def images(
+    num_train: int, seed: int, dataset="mnist", data_dir=None, size=None
+):
     """Part of a training set, as (images, labels), and its test set.
 
     Args:
@@ -94,8 +96,9 @@ def images(num_train: int, seed: int, dataset: str = "mnist", data_dir=None):
       seed: of the draw.
       dataset: see `models.data.load`.
       data_dir: likewise.
+      size: height and width of the images; None: as they are.
     """
-    data = models.data.load(dataset, data_dir)
+    data = models.data.load(dataset, data_dir, size and (size, size))
     train, test = data.train(num_train, seed=seed), data.test(data.num_test)
     return tuple(
         tuple(each.numpy() for each in next(iter(part)))

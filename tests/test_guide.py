@@ -4,12 +4,14 @@ import pathlib
 import re
 
 import keras
+import pytest
 
 import tf_ssl
 
 _GUIDE = pathlib.Path(__file__).parents[1] / "docs" / "guide.md"
 
 
+@pytest.mark.slow
 def test_blocks_run_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = _GUIDE.read_text()

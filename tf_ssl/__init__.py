@@ -12,6 +12,7 @@ from tf_ssl.find_structures import find_structures
 from tf_ssl.force_regularizer import ForceRegularizer
 from tf_ssl.group_lasso import GroupLasso
 from tf_ssl.group_lasso_optimizer import GroupLassoOptimizer
+from tf_ssl.kernel_structures import kernel_structures
 from tf_ssl.latency import Latency, measure_latency
 from tf_ssl.machine import machine
 from tf_ssl.magnitude import zero_random
@@ -52,6 +53,7 @@ __all__ = [
     "find_blocks",
     "find_structures",
     "kernel_ranks",
+    "kernel_structures",
     "layers",
     "machine",
     "measure_latency",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from models.run.tasks.adaptation import Adaptation
 from models.run.tasks.images import Images
 from models.run.tasks.task import Task
 
-__all__ = ["Images", "Task", "open_task"]
+__all__ = ["Adaptation", "Images", "Task", "open_task"]
 
 
 def open_task(options) -> Task:
@@ -18,4 +19,6 @@ def open_task(options) -> Task:
       ValueError: no such data set, or none for this model.
       FileNotFoundError: it is not there.
     """
+    if options.target_dataset:
+        return Adaptation(options)
     return Images(options)
