@@ -14,7 +14,8 @@
 # to build. TF_TERNGRAD_BUILD_JOBS compilations run at once (default: 1 for each
 # core; each takes almost 2 GiB).
 #
-# Beside the three paths of build_horovod.sh it takes tools/horovod_gpu.patch.
+# Beside the three paths and the patches of build_horovod.sh it takes
+# tools/horovod_gpu.patch.
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 # shellcheck source=tools/_common.sh
@@ -111,8 +112,8 @@ build() {
     --no-binary horovod --dest "${work}" --requirement "${requirement}" &&
     tar -xzf "${work}"/horovod-*.tar.gz -C "${work}/source" \
       --strip-components=1 &&
-    patch -p1 -d "${work}/source" -i "${root}/tools/gloo.patch" &&
-    patch -p1 -d "${work}/source" -i "${root}/tools/horovod_gpu.patch" &&
+    cat "${root}"/tools/{gloo,process_sets,horovod_gpu}.patch |
+    patch -p1 -d "${work}/source" &&
     "${python}" -m pip wheel --verbose --no-deps --no-build-isolation \
       --no-cache-dir --wheel-dir "${out}" "${work}/source"
 }
