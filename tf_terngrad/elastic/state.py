@@ -117,7 +117,8 @@ class State:
             RuntimeError: On every worker, if they do not train the same model
                 (`check_agreement`).
         """
-        agreement.check_agreement(agreement.facts_of(self.model, None))
+        facts = agreement.facts_of(self.model, None, self.optimizer)
+        agreement.check_agreement(facts)
         commits = collectives.allgather_object(
             self._commits, name="elastic.commits"
         )

@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -22,15 +24,13 @@ def _lost(text="{{node HorovodAlltoall_tg_0}} Connection closed by peer"):
 def rejoined(monkeypatch):
     """How often workers joined again, under an elastic launcher."""
     times = []
-    monkeypatch.setattr(collectives, "is_elastic", lambda: bool(times or True))
+    monkeypatch.setattr(collectives, "is_elastic", lambda: True)
     monkeypatch.setattr(collectives, "rejoin", lambda: times.append(1))
     return times
 
 
 @pytest.fixture(autouse=True)
 def _no_notices(monkeypatch):
-    import contextlib
-
     monkeypatch.setattr(
         collectives, "notices", lambda listener: contextlib.nullcontext()
     )
@@ -93,6 +93,36 @@ def test_a_loss_while_synchronizing_is_survived(rejoined, monkeypatch):
     monkeypatch.setattr(collectives, "allgather_object", allgather)
     assert tg.elastic.run(lambda state: "trained")(state) == "trained"
     assert len(rejoined) == 1
+
+
+def test_a_loop_of_its_own(rejoined):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    optimizer = keras.optimizers.SGD(0.1)
+    compression = tg.TernGrad()
+    variables = [compression.step]
+    state = tg.elastic.State(model, optimizer, variables, step=0)
+
+    @tg.elastic.run
+    def train(state):
+        @tf.function
+        def train_step(x):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(model(x) ** 2)
+            tape = tg.DistributedGradientTape(tape, compression)
+            weights = [v.value for v in model.trainable_variables]
+            gradients = tape.gradient(loss, weights)
+            optimizer.apply(gradients, model.trainable_variables)
+
+        while state.step < 4:
+            train_step(tf.ones((3, 2)))
+            state.step += 1
+            if state.step == 3 and not rejoined:
+                raise _lost()
+            state.commit()
+
+    train(state)
+    assert len(rejoined) == 1
+    assert int(optimizer.iterations) == int(compression.step) == 4
 
 
 @pytest.mark.parametrize(
