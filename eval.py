@@ -25,6 +25,7 @@ from absl import app, flags, logging
 
 import tf_ssl
 import train
+from models.run import tasks
 from tf_terngrad import checkpoint
 
 # What --export writes into the workdir.
@@ -86,7 +87,7 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate(options: flags.FlagValues) -> dict[str, float]:
-    """Prints the model, its test loss, error and accuracy; returns them.
+    """Prints the model and what it does on test data; returns that.
 
     With --shrink those of the smaller model.
     """
@@ -96,59 +97,47 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
         trained_with = _trained_with(workdir)
         if options.data_dir:
             trained_with["data_dir"].value = options.data_dir
-        dataset = train.open_dataset(trained_with)
-        model, source = _load(workdir, trained_with, dataset)
+        task = tasks.open_task(trained_with)
+        model, source = _load(workdir, task)
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
 
-    result = _test(model, source, dataset, options.eval_batch_size)
+    result = _test(model, source, task, options.eval_batch_size)
     try:
         if options.shrink:
             shrunk = tf_ssl.shrink(model)
             path = workdir / "shrunk.keras"
             shrunk.save(path)
             print(f"\n{shrunk.shrink_report}\n")
-            result = _test(shrunk, path, dataset, options.eval_batch_size)
+            result = _test(shrunk, path, task, options.eval_batch_size)
             print(f"\n{tf_ssl.compare(model, shrunk)}", flush=True)
             model = shrunk
         elif options.latency:
             for batch, latency in tf_ssl.measure_latency(model).items():
                 print(f"latency     {latency}, batch {batch}", flush=True)
         if options.export:
-            _export(model, workdir / _EXPORTS[options.export], options, dataset)
+            _export(model, workdir / _EXPORTS[options.export], options, task)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         sys.exit(f"eval.py: {error}")
     return result
 
 
-def _test(model, source, dataset, batch_size) -> dict[str, float]:
-    """Prints and returns what the test images say."""
-    model.compile(
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    result = model.evaluate(
-        dataset.test(batch_size), verbose=0, return_dict=True
-    )
+def _test(model, source, task, batch_size) -> dict[str, float]:
+    """Prints and returns what a test says."""
+    result, text = task.test(model, batch_size)
     model.summary()
     print(
-        f"model       {source}\n"
-        f"parameters  {model.count_params():,}\n"
-        f"data        {dataset.name}, {dataset.num_test:,} test images\n"
-        f"test loss   {result['loss']:.4f}\n"
-        f"test error  {1 - result['accuracy']:.2%}\n"
-        f"accuracy    {result['accuracy']:.2%}",
+        f"model       {source}\nparameters  {model.count_params():,}\n{text}",
         flush=True,
     )
     return result
 
 
-def _export(model, path, options, dataset) -> None:
+def _export(model, path, options, task) -> None:
     """Writes the model and compares what is computed there."""
     tf_ssl.export(model, path, format=options.export)
-    images, _ = next(iter(dataset.test(options.eval_batch_size)))
-    difference = tf_ssl.check_export(model, path, images)
+    sample = task.sample(options.eval_batch_size)
+    difference = tf_ssl.check_export(model, path, sample)
     print(
         f"export      {path}, largest difference of outputs {difference:.1e}",
         flush=True,
@@ -166,7 +155,7 @@ def _trained_with(workdir: pathlib.Path) -> flags.FlagValues:
     return train.read_flags(workdir)
 
 
-def _load(workdir, trained_with, dataset) -> tuple[keras.Model, str]:
+def _load(workdir, task) -> tuple[keras.Model, str]:
     """The model, and where it comes from in words."""
     finished = workdir / "model.keras"
     folder = checkpoint.latest(workdir / "checkpoints")
@@ -177,8 +166,9 @@ def _load(workdir, trained_with, dataset) -> tuple[keras.Model, str]:
             f"No model in {workdir}: neither model.keras nor a checkpoint. The "
             "first checkpoint comes at the end of the first epoch"
         )
-    model = train.build_model(trained_with, dataset)
+    model = task.build_model()
     epoch = checkpoint.load(folder, model)
+    model = task.network(model)
     return model, f"{folder} (not finished: {epoch} epoch(s) done)"
 
 

@@ -105,7 +105,13 @@ def progress(is_terminal, monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     seen = []
     callback = run.Progress(
-        2, 2, 8, seen.append, is_terminal=is_terminal, first_epoch=0
+        2,
+        2,
+        8,
+        seen.append,
+        is_terminal=is_terminal,
+        first_epoch=0,
+        columns=run.tasks.Images.columns,
     )
     callback.on_train_begin()
     for epoch in range(2):
