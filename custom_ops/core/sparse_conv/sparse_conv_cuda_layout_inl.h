@@ -5,12 +5,12 @@
 //   w * input[n, y * stride_height + dy, x * stride_width + dx, c]
 //
 // to the filters that have a weight there. A block computes kFilters filters (a
-// set) by kWarpPixels * 4 * R output pixels (a tile of images, rows, columns).
-// It walks chunks of units: a unit is one channel, or four, of every
-// stride_height-th row and stride_width-th column of the input, or, gathered,
-// of those that one tap reads. The part of it that the tile sees is its patch,
-// copied to shared memory. There the columns of a unit are shifts, whatever the
-// stride, format and pads:
+// set) by at most kPixelStep * kMaxPixelSteps pixels of the output (a tile of
+// images, rows, columns). It walks chunks of units: a unit is one channel, or
+// four, of every stride_height-th row and stride_width-th column of the input,
+// or, gathered, of those that one tap reads. The part of it that the tile sees
+// is its patch, copied to shared memory. There the columns of a unit are
+// shifts, whatever the stride, format and pads:
 //
 //   column at pixel p:  patch[base(p) + offset(column)]
 //
@@ -43,7 +43,7 @@ constexpr int kFilters = 64;    // of a set
 constexpr int kPixelStep = 64;  // pixels of a block: a multiple, up to
 constexpr int kMaxPixelSteps = 4;
 constexpr int kStages = 2;             // chunks in shared memory
-constexpr int kStageBytes = 40 << 10;  // two blocks on a multiprocessor, 8.0
+constexpr int kStageBytes = 39 << 10;  // two blocks on one of 8.0, one on 8.6
 constexpr int kMaxUnits = 32;          // of a chunk
 
 enum KernelKind { kDirect = 0, kTf32 = 1, kBf16 = 2 };

@@ -591,7 +591,7 @@ inline void TestErrors() {
   g.dilation_height = 100000;
   g.height = 300000;
   fails({0, 287}, {kSparseConvCudaForward, nullptr, 1, 0, 0, 1},
-        "Invalid value for argument options. Expected patches of at most 40960 "
+        "Invalid value for argument options. Expected patches of at most 39936 "
         "bytes and less than 2^31 weights, zeros of tiles included. Received: "
         "more");
   g.height = int64_t{1} << 29;
