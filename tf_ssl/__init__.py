@@ -21,6 +21,7 @@ from tf_ssl.regularize import regularize
 from tf_ssl.regularizer_sum import RegularizerSum
 from tf_ssl.rules import Rule, structure_rule
 from tf_ssl.shrink import ShrinkReport, shrink
+from tf_ssl.shrink_figure import shrink_figure
 from tf_ssl.sparsity import model_sparsity, sparsity
 from tf_ssl.structure import Slice, Structure, Structures
 
@@ -56,6 +57,7 @@ __all__ = [
     "regularize",
     "rules",
     "shrink",
+    "shrink_figure",
     "sparsity",
     "structure_rule",
     "zero_random",

@@ -247,8 +247,8 @@ def load(
     case without punctuation, as Penn Treebank's were.
 
     Example:
-    >>> load(max_words=50000).vocabulary[:4]
-    ['and', 'the', 'of', '<eos>']
+    >>> load(max_words=50000).vocabulary[:3]
+    ['and', 'the', '<eos>']
 
     Args:
       path: a folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt, or
