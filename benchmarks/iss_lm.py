@@ -26,20 +26,19 @@ import pathlib
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import recipe_runs
 from absl import app, flags
 
 import tf_ssl
 import train
 from models.run import metrics_log, tasks, unit_counts
 
-_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_ROOT = recipe_runs.ROOT
 
 # Recipe: title, whether it takes the sizes that iss_words has found.
 LSTM = {
@@ -81,41 +80,6 @@ def sizes_of(model: keras.Model) -> tuple[int, ...]:
         for layer in model.layers
         if isinstance(layer, keras.layers.RNN)
     )
-
-
-def run(recipe: str, seed: int, more: list[str]) -> bool:
-    """Does a run unless it is finished; whether it is finished then."""
-    workdir = workdir_of(recipe, seed)
-    if (workdir / "model.keras").is_file():
-        return True
-    log = pathlib.Path(_OUTPUT.value) / f"{recipe}_seed{seed}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "train.py",
-        f"--flagfile=models/recipes/{recipe}.flags",
-        f"--workdir={workdir}",
-        f"--seed={seed}",
-        *more,
-        *_FLAGS.value,
-    ]
-    began = time.monotonic()
-    _print(f"{recipe}, seed {seed}: starts")
-    with open(log, "a") as file:
-        file.write(f"$ python {' '.join(command[1:])}\n")
-        file.flush()
-        with subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, cwd=_ROOT
-        ) as process:
-            try:
-                process.wait()
-            except BaseException:
-                process.terminate()
-                raise
-    minutes = (time.monotonic() - began) / 60
-    word = "FAILED" if process.returncode else "done"
-    _print(f"{recipe}, seed {seed}: {word} in {minutes:.1f} min: {log}")
-    return process.returncode == 0
 
 
 def result(recipe: str, title: str, seed: int, task, draw: bool) -> dict | None:
@@ -269,10 +233,6 @@ def report(rows: dict, seeds: list[int], task) -> str:
     return text
 
 
-def _print(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
 def main(argv):
     """Does the runs that are missing, writes the results after each."""
     if len(argv) > 1:
@@ -310,7 +270,10 @@ def main(argv):
                         continue
                     units = json.loads(found.read_text())["units"]
                     more = [f"--hidden={','.join(map(str, units))}"]
-                if not run(recipe, seed, more):
+                log = f"{_OUTPUT.value}/{recipe}_seed{seed}.log"
+                workdir = workdir_of(recipe, seed)
+                more += [f"--seed={seed}", *_FLAGS.value]
+                if not recipe_runs.train(recipe, workdir, log, more):
                     failed.append(f"{recipe}, seed {seed}")
                 report(rows, seeds, task)
     print(report(rows, seeds, task))
