@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.data.questions import question_set
-from tests import fake_text
+from tests import fake_images, fake_text
 
 
 def document(count, begin=0):
@@ -142,3 +142,11 @@ def test_another_name():
         "Invalid value for argument name. Expected 'squad' or 'cloze'. "
         "Received: name='trivia'"
     )
+
+
+def test_squad_as_tfds_prepares_it(tmp_path):
+    fake_images.prepare_squad(tmp_path)
+    found = question_set.load("squad", tmp_path)
+    assert (found.num_train, found.num_test) == (100, 21)
+    assert found.answers()["q1003"] == ("Saul1003", "king Saul1003")
+    assert not found.skipped
