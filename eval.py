@@ -173,7 +173,7 @@ def _load(workdir, task) -> tuple[keras.Model, str]:
         )
     model = task.build_model()
     epoch = checkpoint.load(folder, model)
-    model = task.for_inference(model)
+    model = task.for_inference(task.network(model))
     return model, f"{folder} (not finished: {epoch} epoch(s) done)"
 
 

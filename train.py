@@ -79,6 +79,8 @@ def train(options: flags.FlagValues) -> None:
         task = tasks.open_task(options)
         _compression(options)
         sparsity = _sparsity(options, task.loss_scale)
+        low_rank = _low_rank(options)
+        smooth_out = run.smooth_out(options)
         run.workdir.check_writable(workdir)
         if checkpoint.latest(checkpoints) or (workdir / "model.keras").exists():
             _check_same_run(options)
@@ -111,9 +113,10 @@ def train(options: flags.FlagValues) -> None:
         if options.init_from:
             run.load_weights(model, options.init_from)
         sparsity.regularize(model)
-        optimizer = sparsity.wrap(
-            _optimizer(options, steps, steps_per_epoch), model
-        )
+        low_rank.regularize(model)
+        rate = run.warmup.scaled(options, num_workers)
+        optimizer = _optimizer(options, rate, steps, steps_per_epoch)
+        optimizer = sparsity.wrap(low_rank.wrap(optimizer, model), model)
     seed_streams(model, options.seed, rank)
     virtual = (
         tg.LocalWorkers(options.virtual_workers)
@@ -138,8 +141,9 @@ def train(options: flags.FlagValues) -> None:
         jit_compile=False,
         auto_scale_loss=False,
     )
-    if virtual:
-        virtual.attach(model)
+    for step in (virtual, smooth_out):
+        if step:
+            step.attach(model)
     with _errors_in_one_line():
         model.optimizer.build(model.trainable_variables)
         run.workdir.check_space(workdir, model, options.keep_checkpoints)
@@ -147,14 +151,16 @@ def train(options: flags.FlagValues) -> None:
     first_step = min(first_epoch * steps_per_epoch, steps)
     if rank == 0:
         run.flags_file.write(workdir / "flags.txt", options, _flag_names())
-        _introduce(options, task, model, epochs, steps_per_epoch, sparsity)
+        _introduce(
+            options, task, model, epochs, steps_per_epoch, sparsity, low_rank
+        )
     if first_epoch >= epochs:
         if rank == 0:
             if model.optimizer.use_ema:
                 model.optimizer.finalize_variable_values(
                     model.trainable_variables
                 )
-            run.workdir.save_model(model, workdir / "model.keras")
+            run.workdir.save_model(task.network(model), workdir / "model.keras")
             print(
                 f"The run is finished: {workdir} holds epoch {first_epoch} of "
                 f"{epochs}. Test it with: python eval.py --workdir={workdir}",
@@ -178,6 +184,7 @@ def train(options: flags.FlagValues) -> None:
         run.Throughput(
             batch_size * task.units_per_example, first_step, task.unit
         ),
+        *low_rank.callbacks(),
         *sparsity.callbacks(workdir / "logs" if rank == 0 else None),
     ]
     if rank == 0:
@@ -232,7 +239,7 @@ def train(options: flags.FlagValues) -> None:
 
     # --- Result
     if rank == 0:
-        run.workdir.save_model(model, workdir / "model.keras")
+        run.workdir.save_model(task.network(model), workdir / "model.keras")
         print(f"Wrote {workdir / 'model.keras'}", flush=True)
 
 
@@ -274,11 +281,21 @@ def _sparsity(options, loss_scale):
     )
 
 
-def _optimizer(options, steps, steps_per_epoch):
+def _low_rank(options):
+    return run.LowRank(
+        options.force,
+        options.force_ratio,
+        options.force_norm,
+        options.force_layers,
+        options.rank_clipping,
+    )
+
+
+def _optimizer(options, learning_rate, steps, steps_per_epoch):
     # Schedules count updates, of which there is one in `accumulate` steps.
     learning_rate = run.optimizers.schedule(
         options.lr_schedule,
-        options.learning_rate,
+        learning_rate,
         steps=max(1, steps // options.accumulate),
         decay_rate=options.lr_decay_rate,
         decay_steps=max(
@@ -294,6 +311,10 @@ def _optimizer(options, steps, steps_per_epoch):
             int(step) // options.accumulate for step in options.lr_milestones
         ],
     )
+    if options.lr_warmup_steps:
+        learning_rate = run.warmup.Warmup(
+            learning_rate, options.lr_warmup_steps
+        )
     return run.optimizers.build(
         options.optimizer,
         learning_rate,
@@ -318,7 +339,9 @@ def _check_same_run(options) -> None:
     run.flags_file.check_same(options.workdir, before, options, names)
 
 
-def _introduce(options, task, model, epochs, steps_per_epoch, sparsity) -> None:
+def _introduce(
+    options, task, model, epochs, steps_per_epoch, sparsity, low_rank
+) -> None:
     size, virtual = tg.size(), options.virtual_workers
     each = options.batch_size * task.units_per_example
     _write(
@@ -332,6 +355,13 @@ def _introduce(options, task, model, epochs, steps_per_epoch, sparsity) -> None:
         f"{options.lr_schedule}\n"
         + (f"begins from  {options.init_from}\n" if options.init_from else "")
         + (f"sparsity     {sparsity}\n" if sparsity.active else "")
+        + (f"low rank     {low_rank}\n" if low_rank.active else "")
+        + (
+            f"smooth out   {options.smooth_out:g}, {options.smooth_out_noise}, "
+            f"adaptive {options.smooth_out_adaptive}\n"
+            if options.smooth_out
+            else ""
+        )
         + f"compression  {model.optimizer.compression}\n"
         f"kernels      {custom_ops.describe()}\n"
         f"workdir      {options.workdir}\n"

@@ -1,8 +1,8 @@
 """The one place that loads the shared library of custom ops.
 
-Importing never fails: the library is loaded on first use, and where it was
-not built, or was built for another TensorFlow, the plain TensorFlow fallback
-serves, with one warning that says why and what to do.
+Importing never fails: where the library was not built, or was built for another
+TensorFlow, the plain TensorFlow fallback serves, with one warning at first use
+that says why and what to do.
 """
 
 import ctypes
@@ -56,17 +56,24 @@ def _load() -> tuple[object | None, str | None]:
             return tf.load_op_library(str(_LIBRARY)), None
         except tf.errors.NotFoundError as error:
             reason = f"it does not load: {error.message}"
-    logging.warning(
-        "custom_ops: using the plain TensorFlow fallback, which is slower "
-        "(C++ ops: %s).",
-        reason,
-    )
     return None, reason
 
 
 def ops():
     """The generated op wrappers, or None where the fallback must serve."""
-    return _load()[0]
+    library, reason = _load()
+    if library is None:
+        _warn(reason)
+    return library
+
+
+@functools.cache
+def _warn(reason: str) -> None:
+    logging.warning(
+        "custom_ops: using the plain TensorFlow fallback, which is slower "
+        "(C++ ops: %s).",
+        reason,
+    )
 
 
 def status() -> dict:
@@ -75,21 +82,43 @@ def status() -> dict:
     Returns:
         Dict with `implementation` ("c++" or "fallback"), `reason` (why the
         fallback, else None), `isa` (instruction set of the kernels, None for
-        the fallback), `tensorflow` (version in use) and `build` (compiler and
-        versions at build time).
+        the fallback), `sparse_conv` (dict of the instruction set `isa`, whether
+        the process may run `generated_code`, and the names of the `kernels`,
+        fastest first; None for the fallback), `tensorflow` (version in use) and
+        `build` (compiler and versions at build time).
     """
     library, reason = _load()
-    isa = None
-    if library is not None:
-        ternary_isa = ctypes.CDLL(str(_LIBRARY)).ternary_isa
-        ternary_isa.restype = ctypes.c_char_p
-        isa = ternary_isa().decode()
     return {
         "implementation": "fallback" if library is None else "c++",
         "reason": reason,
-        "isa": isa,
+        "isa": None if library is None else _call("ternary_isa", _Text),
+        "sparse_conv": None if library is None else _sparse_conv(),
         "tensorflow": tf.__version__,
         "build": _build_info(),
+    }
+
+
+_Text = ctypes.c_char_p
+
+
+def _call(name: str, result, *arguments):
+    """A function of the C interface of core/."""
+    function = getattr(ctypes.CDLL(str(_LIBRARY)), name)
+    function.restype = result
+    value = function(*arguments)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _sparse_conv() -> dict:
+    names = []
+    while name := _call("sparse_conv_kernel_name", _Text, len(names)):
+        names.append(name)
+    return {
+        "isa": _call("sparse_conv_isa", _Text),
+        "generated_code": bool(
+            _call("sparse_conv_executable_memory", ctypes.c_int)
+        ),
+        "kernels": names,
     }
 
 
@@ -99,3 +128,6 @@ def describe() -> str:
     if state["implementation"] == "c++":
         return f"C++ kernels ({state['isa']})"
     return f"plain TensorFlow fallback (C++ ops: {state['reason']})"
+
+
+_load()  # at import: a saved model with these ops loads only if they are known

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,18 +31,13 @@ class SparseKernel:
         Raises:
             ValueError: The shape is another, the kernel has 2^31 elements or
                 more, or positions and values are no vectors of one length.
+                Of positions that are a tensor the convolution checks that they
+                ascend.
         """
-        self.shape = tuple(int(n) for n in shape)
-        if len(self.shape) != 4 or min(self.shape) < 1:
-            raise ValueError(
-                "Invalid value for argument shape. Expected four integers >= "
-                f"1: height, width, channels, filters. Received: shape={shape}"
-            )
-        if int(np.prod([float(n) for n in self.shape])) >= 2**31:
-            raise ValueError(
-                "Invalid value for argument shape. Expected a kernel of fewer "
-                f"than 2^31 elements. Received: shape={self.shape}"
-            )
+        self.shape = self.check_shape(shape)
+        self.answers: dict = {}  # of custom_ops.plan.is_sparse_faster
+        if not isinstance(positions, tf.Tensor | tf.Variable):
+            positions = self._checked(np.asarray(positions))
         self.positions = tf.convert_to_tensor(positions, tf.int32)
         self.values = tf.convert_to_tensor(values)
         if self.values.dtype not in (tf.float32, tf.bfloat16):
@@ -58,6 +55,45 @@ class SparseKernel:
                 f"values of shape {shapes[1]}"
             )
 
+    @staticmethod
+    def check_shape(shape) -> tuple[int, ...]:
+        """The shape of a kernel as a tuple; raises ValueError if it is none."""
+        try:
+            sizes = tuple(int(n) for n in shape)
+        except (TypeError, ValueError):
+            sizes = ()
+        if len(sizes) != 4 or min(sizes) < 1:
+            raise ValueError(
+                "Invalid value for argument shape. Expected four integers >= "
+                f"1: height, width, channels, filters. Received: shape={shape}"
+            )
+        if math.prod(sizes) >= 2**31:
+            raise ValueError(
+                "Invalid value for argument shape. Expected a kernel of fewer "
+                f"than 2^31 elements. Received: shape={sizes}"
+            )
+        return sizes
+
+    def _checked(self, positions):
+        """Positions that are no tensors: those the op checks."""
+        size = math.prod(self.shape)
+        if positions.size == 0:
+            return positions.astype(np.int32)
+        if (
+            positions.ndim == 1
+            and positions.dtype.kind in "iu"
+            and (
+                0 <= positions[0]
+                and positions[-1] < size
+                and (positions[1:] > positions[:-1]).all()
+            )
+        ):
+            return positions.astype(np.int32)
+        raise ValueError(
+            "Invalid value for argument positions. Expected ascending integers "
+            f"in [0, {size}), one axis. Received: {positions!r}"
+        )
+
     @classmethod
     def from_dense(cls, kernel, dtype=tf.float32) -> SparseKernel:
         """Takes the elements that are not 0; NaN is none.
@@ -70,6 +106,7 @@ class SparseKernel:
             ValueError: It has another rank, or 2^31 elements or more.
         """
         kernel = np.asarray(kernel)
+        cls.check_shape(kernel.shape)
         positions = np.flatnonzero(kernel)
         values = tf.constant(kernel.ravel()[positions], dtype)
         return cls(positions.astype(np.int32), values, kernel.shape)
@@ -82,11 +119,11 @@ class SparseKernel:
     @property
     def density(self) -> float:
         """Non-zeros over elements."""
-        return self.num_nonzeros / float(np.prod(self.shape))
+        return self.num_nonzeros / math.prod(self.shape)
 
     def to_dense(self) -> tf.Tensor:
         """The kernel with its zeros, `shape`."""
-        size = int(np.prod(self.shape))
+        size = math.prod(self.shape)
         dense = tf.scatter_nd(self.positions[:, None], self.values, [size])
         return tf.reshape(dense, self.shape)
 
@@ -100,7 +137,7 @@ class SparseKernel:
             (16, 1), (8, 8), (8, 1), (4, 1), (2, 1): aligned blocks that are
             zero or have at least 90 % of non-zeros, "unstructured".
         """
-        mask = np.zeros(int(np.prod(self.shape)), bool)
+        mask = np.zeros(math.prod(self.shape), bool)
         mask[self.positions.numpy()] = True
         mask = mask.reshape(-1, self.shape[-1])  # [columns, filters]
         if mask.all():

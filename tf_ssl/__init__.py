@@ -1,6 +1,6 @@
 """Structured sparsity: networks that learn what they can do without."""
 
-from tf_ssl import callbacks, pictures, rules
+from tf_ssl import callbacks, layers, pictures, rules, storage
 from tf_ssl.adaptive_force import AdaptiveForce
 from tf_ssl.compare import compare
 from tf_ssl.comparison import Comparison
@@ -12,6 +12,7 @@ from tf_ssl.find_structures import find_structures
 from tf_ssl.force_regularizer import ForceRegularizer
 from tf_ssl.group_lasso import GroupLasso
 from tf_ssl.group_lasso_optimizer import GroupLassoOptimizer
+from tf_ssl.kernel_structures import kernel_structures
 from tf_ssl.latency import Latency, measure_latency
 from tf_ssl.machine import machine
 from tf_ssl.magnitude import zero_random
@@ -22,6 +23,9 @@ from tf_ssl.regularizer_sum import RegularizerSum
 from tf_ssl.rules import Rule, structure_rule
 from tf_ssl.shrink import ShrinkReport, shrink
 from tf_ssl.shrink_figure import shrink_figure
+from tf_ssl.sparse_plans import PruningGain, pruning_gains
+from tf_ssl.sparsify import sparsify
+from tf_ssl.sparsify_report import SparsifyReport
 from tf_ssl.sparsity import model_sparsity, sparsity
 from tf_ssl.structure import Slice, Structure, Structures
 
@@ -34,10 +38,12 @@ __all__ = [
     "GroupLassoOptimizer",
     "Latency",
     "MultiplyAdds",
+    "PruningGain",
     "RegularizerSum",
     "Rule",
     "ShrinkReport",
     "Slice",
+    "SparsifyReport",
     "Structure",
     "Structures",
     "callbacks",
@@ -48,17 +54,22 @@ __all__ = [
     "find_blocks",
     "find_structures",
     "kernel_ranks",
+    "kernel_structures",
+    "layers",
     "machine",
     "measure_latency",
     "model_sparsity",
     "multiply_add_rule",
     "multiply_adds",
     "pictures",
+    "pruning_gains",
     "regularize",
     "rules",
     "shrink",
     "shrink_figure",
+    "sparsify",
     "sparsity",
+    "storage",
     "structure_rule",
     "zero_random",
 ]

@@ -6,6 +6,7 @@ import math
 
 import keras
 
+from tf_ssl.layers import SparseConv2D, SparseDense
 from tf_ssl.multiply_add_table import UnknownError, multiply_add_rule
 
 
@@ -52,6 +53,17 @@ def _conv(layer, call):
     # [..., channels, multiplier]: each weight is used once a position.
     positions = _positions(call.output_shapes[0], layer.data_format)
     return positions * _size(layer.kernel)
+
+
+@multiply_add_rule(SparseConv2D)
+def _sparse_conv(layer, call):
+    positions = _positions(call.output_shapes[0], layer.data_format)
+    return positions * layer.num_nonzeros
+
+
+@multiply_add_rule(SparseDense)
+def _sparse_dense(layer, call):
+    return math.prod(call.input_shapes[0][:-1]) * layer.num_nonzeros
 
 
 @multiply_add_rule(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)

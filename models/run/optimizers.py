@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import keras
 
-NAMES = ("sgd", "momentum", "nesterov", "adam", "adamw", "adadelta")
+NAMES = (
+    *("sgd", "momentum", "nesterov"),
+    *("adam", "adamw", "adadelta", "lamb"),
+)
 SCHEDULES = ("constant", "polynomial", "cosine", "exponential", "multistep")
 
 # Decay acts on kernels, as in the paper: not on biases, nor on the scales and
@@ -110,6 +113,9 @@ def build(
         )
     elif name == "adam":
         optimizer = keras.optimizers.Adam(**common)
+    elif name == "lamb":
+        # Of LARS and LAMB, for large batches, Keras has the second.
+        optimizer = keras.optimizers.Lamb(**common)
     elif name == "adamw":
         # None is refused there.
         optimizer = keras.optimizers.AdamW(

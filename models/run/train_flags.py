@@ -8,8 +8,15 @@ import math
 from absl import flags
 
 from models import data, ptb_lstm, registry, resnet_cifar
-from models.run import group_lasso_flag, optimizers, sparsity
-from models.run.tasks import next_word
+from models.run import (
+    group_lasso_flag,
+    low_rank,
+    optimizers,
+    smooth_out_flags,
+    sparsity,
+    warmup,
+)
+from models.run.tasks import adaptation, next_word
 
 
 def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
@@ -21,6 +28,8 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     _optimizer(add)
     _sparsity(add)
     _exchange(add)
+    for part in (warmup, low_rank, smooth_out_flags, adaptation):
+        part.define_flags(add)
     _check(to)
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import keras
 
-from tf_ssl.layers.sparse_kernel_layer import SparseKernelLayer
+from tf_ssl import checks
+from tf_ssl.layers.sparse_kernel_layer import (
+    SparseKernelLayer,
+    elementwise_only,
+)
 
 
 @keras.saving.register_keras_serializable(package="tf_ssl")
@@ -26,12 +30,22 @@ class SparseConv2D(SparseKernelLayer):
         data_format: "channels_last" or "channels_first".
         dilation_rate: Integer or two.
         groups: Banks of filters.
-        **kwargs: activation, use_bias, values_regularizer, bias_regularizer,
-            and those of `keras.layers.Layer`.
+        **kwargs: activation, use_bias, values_dtype ("float32" or "bfloat16"),
+            values_regularizer, bias_regularizer, and those of
+            `keras.layers.Layer`.
 
     Raises:
-        ValueError: When it is built: channels or filters do not divide into
-            groups, or the kernel is smaller than its non-zeros.
+        ValueError: An argument is none of these; or, when it is built,
+            channels or filters do not divide into groups, or the kernel is
+            smaller than its non-zeros.
+
+    >>> conv = keras.layers.Conv2D(4, 3)
+    >>> conv.build((None, 8, 8, 2))
+    >>> kernel = conv.kernel.numpy()
+    >>> kernel[:, :, 1] = 0
+    >>> conv.kernel.assign(kernel)
+    >>> SparseConv2D.from_conv(conv).num_nonzeros
+    36
     """
 
     def __init__(
@@ -47,19 +61,25 @@ class SparseConv2D(SparseKernelLayer):
         **kwargs,
     ):
         super().__init__(num_nonzeros, **kwargs)
-        self.filters = filters
-        self.kernel_size = _pair(kernel_size)
-        self.strides = _pair(strides)
-        self.padding = padding.lower()
-        self.data_format = keras.config.image_data_format()
-        if data_format is not None:
-            self.data_format = data_format
-        self.dilation_rate = _pair(dilation_rate)
-        self.groups = groups
+        self.filters = checks.integer("filters", filters, 1)
+        self.kernel_size = _pair("kernel_size", kernel_size)
+        self.strides = _pair("strides", strides)
+        checks.choice("padding", padding, ("valid", "same"))
+        self.padding = padding
+        data_format = data_format or keras.config.image_data_format()
+        checks.choice("data_format", data_format, _FORMATS)
+        self.data_format = data_format
+        self.dilation_rate = _pair("dilation_rate", dilation_rate)
+        self.groups = checks.integer("groups", groups, 1)
 
     @classmethod
-    def from_conv(cls, layer: keras.layers.Conv2D) -> SparseConv2D:
-        """The layer that computes what a built Conv2D does."""
+    def from_conv(
+        cls, layer: keras.layers.Conv2D, values_dtype="float32"
+    ) -> SparseConv2D:
+        """The layer that computes what a built Conv2D does.
+
+        L1 and L2 regularizers come along, others do not.
+        """
         kernel = keras.ops.convert_to_numpy(layer.kernel)
         sparse = cls(
             layer.filters,
@@ -72,6 +92,8 @@ class SparseConv2D(SparseKernelLayer):
             layer.groups,
             activation=layer.activation,
             use_bias=layer.use_bias,
+            values_dtype=values_dtype,
+            values_regularizer=elementwise_only(layer.kernel_regularizer),
             bias_regularizer=layer.bias_regularizer,
             name=layer.name,
             trainable=layer.trainable,
@@ -113,9 +135,7 @@ class SparseConv2D(SparseKernelLayer):
             padding=self.padding.upper(),
             dilations=self.dilation_rate,
             groups=self.groups,
-            data_format="NCHW"
-            if self.data_format == "channels_first"
-            else "NHWC",
+            data_format=_FORMATS[self.data_format],
         )
 
     def compute_output_shape(self, input_shape):
@@ -144,5 +164,14 @@ class SparseConv2D(SparseKernelLayer):
         }
 
 
-def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)
+_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
+
+
+def _pair(name, value) -> tuple[int, int]:
+    pair = tuple(value) if isinstance(value, list | tuple) else (value,) * 2
+    if len(pair) != 2:
+        raise ValueError(
+            f"Invalid value for argument {name}. Expected an integer >= 1, or "
+            f"two. Received: {name}={value!r}"
+        )
+    return tuple(checks.integer(name, n, 1) for n in pair)

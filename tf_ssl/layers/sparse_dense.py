@@ -5,7 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tf_ssl.layers.sparse_kernel_layer import SparseKernelLayer
+from tf_ssl import checks
+from tf_ssl.layers.sparse_kernel_layer import (
+    SparseKernelLayer,
+    elementwise_only,
+)
 
 
 @keras.saving.register_keras_serializable(package="tf_ssl")
@@ -19,8 +23,9 @@ class SparseDense(SparseKernelLayer):
     Args:
         units: Outputs.
         num_nonzeros: Of the kernel.
-        **kwargs: activation, use_bias, values_regularizer, bias_regularizer,
-            and those of `keras.layers.Layer`.
+        **kwargs: activation, use_bias, values_dtype ("float32" or "bfloat16"),
+            values_regularizer, bias_regularizer, and those of
+            `keras.layers.Layer`.
 
     Raises:
         ValueError: When it is built, if the kernel is smaller than its
@@ -29,17 +34,24 @@ class SparseDense(SparseKernelLayer):
 
     def __init__(self, units, num_nonzeros, **kwargs):
         super().__init__(num_nonzeros, **kwargs)
-        self.units = units
+        self.units = checks.integer("units", units, 1)
 
     @classmethod
-    def from_dense(cls, layer: keras.layers.Dense) -> SparseDense:
-        """The layer that computes what a built Dense does."""
+    def from_dense(
+        cls, layer: keras.layers.Dense, values_dtype="float32"
+    ) -> SparseDense:
+        """The layer that computes what a built Dense does.
+
+        L1 and L2 regularizers come along, others do not.
+        """
         kernel = ops.convert_to_numpy(layer.kernel)
         sparse = cls(
             layer.units,
             int((kernel != 0).sum()),
             activation=layer.activation,
             use_bias=layer.use_bias,
+            values_dtype=values_dtype,
+            values_regularizer=elementwise_only(layer.kernel_regularizer),
             bias_regularizer=layer.bias_regularizer,
             name=layer.name,
             trainable=layer.trainable,

@@ -14,12 +14,17 @@ class SparseKernelLayer(keras.layers.Layer):
 
     Weights: `values` `[non-zeros]`, trained, in the order of `positions`
     `[non-zeros]`, int32, not trained: flat indices into the kernel, ascending.
-    The positions are fixed: training moves values, also through zero.
+    The positions are fixed: training moves values, also through zero. Sums are
+    of float32 whatever the layer's dtype policy.
+
+    Keras does not compile a model with such a layer by XLA; under
+    `tf.function(jit_compile=True)` a dense convolution computes the same.
 
     Args:
         num_nonzeros: Integer >= 0.
         activation: As in `keras.layers.Dense`.
         use_bias: Whether there is a bias.
+        values_dtype: "float32", or "bfloat16": half the bytes.
         values_regularizer: Of the values.
         bias_regularizer: Of the bias.
         **kwargs: Of `keras.layers.Layer`.
@@ -30,6 +35,7 @@ class SparseKernelLayer(keras.layers.Layer):
         num_nonzeros,
         activation=None,
         use_bias=True,
+        values_dtype="float32",
         values_regularizer=None,
         bias_regularizer=None,
         **kwargs,
@@ -38,9 +44,12 @@ class SparseKernelLayer(keras.layers.Layer):
         self.num_nonzeros = checks.integer("num_nonzeros", num_nonzeros, 0)
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
+        checks.choice("values_dtype", values_dtype, ("float32", "bfloat16"))
+        self.values_dtype = values_dtype
         self.values_regularizer = keras.regularizers.get(values_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.bias = None
+        self.supports_jit = False
 
     def add_kernel(self, shape: tuple[int, ...]) -> None:
         """Makes the variables.
@@ -61,6 +70,9 @@ class SparseKernelLayer(keras.layers.Layer):
         self.values = self.add_weight(
             (self.num_nonzeros,),
             initializer="zeros",
+            dtype=self.values_dtype,
+            # A cast would be new values, to be prepared anew at each call.
+            autocast=False,
             regularizer=self.values_regularizer,
             name="values",
         )
@@ -76,6 +88,7 @@ class SparseKernelLayer(keras.layers.Layer):
             self.bias = self.add_weight(
                 (shape[-1],),
                 initializer="zeros",
+                autocast=False,
                 regularizer=self.bias_regularizer,
                 name="bias",
             )
@@ -110,7 +123,7 @@ class SparseKernelLayer(keras.layers.Layer):
         """The kernel with its zeros."""
         kernel = np.zeros(int(np.prod(self.kernel_shape)), np.float32)
         kernel[keras.ops.convert_to_numpy(self.positions)] = (
-            keras.ops.convert_to_numpy(self.values)
+            keras.ops.convert_to_numpy(keras.ops.cast(self.values, "float32"))
         )
         return kernel.reshape(self.kernel_shape)
 
@@ -124,18 +137,15 @@ class SparseKernelLayer(keras.layers.Layer):
         """
         dtype = x.dtype
         relu = self.activation is keras.activations.relu
-        kernel = custom_ops.SparseKernel(
-            self.positions.value,
-            keras.ops.cast(self.values, "float32"),
-            kernel_shape,
-        )
+        bias = self.bias
         outputs = custom_ops.sparse_conv2d(
             keras.ops.cast(x, "float32"),
-            kernel,
-            bias=None
-            if self.bias is None
-            else keras.ops.cast(self.bias, "float32"),
+            custom_ops.SparseKernel(
+                self.positions.value, self.values.value, kernel_shape
+            ),
+            bias=None if bias is None else keras.ops.cast(bias, "float32"),
             activation="relu" if relu else None,
+            implementation="sparse",
             **geometry,
         )
         outputs = keras.ops.cast(outputs, dtype)
@@ -149,9 +159,17 @@ class SparseKernelLayer(keras.layers.Layer):
             "num_nonzeros": self.num_nonzeros,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
+            "values_dtype": self.values_dtype,
             "values_regularizer": serialize(self.values_regularizer),
             "bias_regularizer": serialize(self.bias_regularizer),
         }
+
+
+def elementwise_only(regularizer):
+    """A regularizer that values alone can have; None for any other."""
+    regularizers = keras.regularizers
+    kinds = (regularizers.L1, regularizers.L2, regularizers.L1L2)
+    return regularizer if type(regularizer) in kinds else None
 
 
 def _first_positions(shape, dtype=None):

@@ -1,4 +1,4 @@
-// Images to padded planes, and sums of tiles to images.
+// Images to strips of padded planes, and sums of tiles to images.
 
 #ifndef CUSTOM_OPS_CORE_SPARSE_CONV_CONVERT_H_
 #define CUSTOM_OPS_CORE_SPARSE_CONV_CONVERT_H_
@@ -18,31 +18,27 @@ struct ImageGroup {
   int64_t count;
 };
 
-// Writes row `y` of all planes of a group. The last row writes also what lies
-// behind it in each plane.
-void FillPlaneRow(const Kernels& kernels, const Program& program,
-                  const Schedule& schedule, const float* images,
-                  const ImageGroup& group, int64_t y, float* planes);
+// Writes positions [begin, end) of the grid of all planes of a group, which lie
+// schedule.plane_size apart.
+void FillPlanes(const Kernels& kernels, const Frame& frame,
+                const Schedule& schedule, const float* images,
+                const ImageGroup& group, int64_t begin, int64_t end,
+                float* planes);
 
-// Writes rows [begin, end) of a tile, whose sums are [end - begin, tile,
-// lanes], to where they belong in the result's images. `past_cache` is a hint
-// that these are more than a cache holds.
-void StoreTile(const Kernels& kernels, const Program& program,
-               const Schedule& schedule, float* sums, const ImageGroup& group,
-               int64_t tile, int64_t begin, int64_t end, bool relu,
-               bool past_cache, float* images);
+// Writes rows [begin, end) of a tile at `position`, whose sums are [end -
+// begin, tile, lanes], to where they belong in the result's images.
+// `past_cache` is a hint that these are more than a cache holds.
+void StoreTile(const Kernels& kernels, const Frame& frame,
+               const Schedule& schedule, const float* sums,
+               const ImageGroup& group, int64_t position, int64_t begin,
+               int64_t end, bool relu, bool past_cache, float* images);
 
 // The reverse: a tile of the result's images as [end - begin, tile, lanes],
 // zeros where the tile or its lanes lie outside.
-void LoadTile(const Kernels& kernels, const Program& program,
+void LoadTile(const Kernels& kernels, const Frame& frame,
               const Schedule& schedule, const float* images,
-              const ImageGroup& group, int64_t tile, int64_t begin, int64_t end,
-              float* sums);
-
-// The planes of a schedule that is local, for one tile.
-void LoadLocalPlanes(const Kernels& kernels, const Program& program,
-                     const Schedule& schedule, const float* images,
-                     const ImageGroup& group, int64_t tile, float* planes);
+              const ImageGroup& group, int64_t position, int64_t begin,
+              int64_t end, float* sums);
 
 }  // namespace sparse_conv
 

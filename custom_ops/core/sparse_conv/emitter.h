@@ -8,7 +8,7 @@
 #define CUSTOM_OPS_CORE_SPARSE_CONV_EMITTER_H_
 
 #include <cstdint>
-#include <vector>
+#include <cstring>
 
 namespace sparse_conv {
 
@@ -17,8 +17,16 @@ enum Base { kRcx = 1, kRdx = 2, kRsi = 6, kRdi = 7 };
 
 class Emitter {
  public:
-  // Appends to `code`; `wide` for zmm.
-  Emitter(bool wide, std::vector<uint8_t>* code) : wide_(wide), code_(code) {}
+  // Bytes of an instruction, at most, and those behind the last one that are
+  // written too.
+  static constexpr int kMostBytes = 10;
+  static constexpr int kSlack = 8;
+
+  // Writes to `code`; `wide` for zmm.
+  Emitter(bool wide, uint8_t* code) : wide_(wide), at_(code) {}
+
+  // Where the next instruction goes.
+  uint8_t* at() const { return at_; }
 
   // vmovups vector, [base + bytes]
   void Load(int vector, Base base, int32_t bytes) {
@@ -34,9 +42,9 @@ class Emitter {
   }
   // vfmadd231ps sum, a, b
   void MulAdd(int sum, int a, int b) {
-    Prefix(sum, a, k66_0F38, b >> 3, b >> 4, false);
-    Byte(0xb8);
-    Byte(0xc0 | (sum & 7) << 3 | (b & 7));
+    const Bytes prefix = Prefix(sum, a, k66_0F38, b >> 3, b >> 4, false);
+    const uint64_t rest = 0xb8 | (0xc0 | (sum & 7) << 3 | (b & 7)) << 8;
+    Put(prefix.bits | rest << 8 * prefix.count, prefix.count + 2);
   }
   // vfmadd231ps sum, a, dword [base + bytes]{1to16}; zmm only.
   void MulAddBroadcast(int sum, int a, Base base, int32_t bytes) {
@@ -44,62 +52,72 @@ class Emitter {
   }
   // add base, bytes
   void Add(Base base, int32_t bytes) {
-    Byte(0x48);
-    Byte(0x81);
-    Byte(0xc0 | base);
-    Int32(bytes);
+    Put(0x48 | 0x81 << 8 | (0xc0 | base) << 16 |
+            static_cast<uint64_t>(static_cast<uint32_t>(bytes)) << 24,
+        7);
   }
   void Return() {
-    for (const int byte : {0xc5, 0xf8, 0x77, 0xc3}) Byte(byte);  // vzeroupper
+    Put(0xc377f8c5, 4);  // vzeroupper, ret
   }
 
  private:
   enum Map { kNone = 0, k66_0F38 = 1 };  // opcode map with its prefix
 
   int Full() const { return wide_ ? 64 : 32; }
-  void Byte(int byte) { code_->push_back(static_cast<uint8_t>(byte)); }
-  void Int32(int32_t value) {
-    for (int shift = 0; shift < 32; shift += 8) Byte(value >> shift & 0xff);
+  // Bytes, the first one lowest.
+  struct Bytes {
+    uint64_t bits;
+    int count;
+  };
+  void Put(uint64_t bits, int count) {
+    std::memcpy(at_, &bits, sizeof(bits));
+    at_ += count;
   }
 
   // `rm`, `rm_high`: bits 3 and 4 of the register in the place of memory.
-  void Prefix(int reg, int vvvv, Map map, int rm, int rm_high, bool broadcast) {
+  Bytes Prefix(int reg, int vvvv, Map map, int rm, int rm_high,
+               bool broadcast) const {
     const int pp = map == k66_0F38 ? 1 : 0;
     const int mm = map == k66_0F38 ? 2 : 1;
     // All register bits here are inverted.
     const int r = ~reg >> 3 & 1;
     const int b = ~rm & 1;
     if (wide_) {
-      Byte(0x62);
-      Byte(r << 7 | (~rm_high & 1) << 6 | b << 5 | (~reg >> 4 & 1) << 4 | mm);
-      Byte((~vvvv & 15) << 3 | 4 | pp);
-      Byte(2 << 5 | broadcast << 4 | (~vvvv >> 4 & 1) << 3);
-      return;
+      const int p0 =
+          r << 7 | (~rm_high & 1) << 6 | b << 5 | (~reg >> 4 & 1) << 4 | mm;
+      const int p1 = (~vvvv & 15) << 3 | 4 | pp;
+      const int p2 = 2 << 5 | broadcast << 4 | (~vvvv >> 4 & 1) << 3;
+      return {0x62u | static_cast<uint64_t>(p0) << 8 |
+                  static_cast<uint64_t>(p1) << 16 |
+                  static_cast<uint64_t>(p2) << 24,
+              4};
     }
-    Byte(0xc4);
-    Byte(r << 7 | 1 << 6 | b << 5 | mm);
-    Byte((~vvvv & 15) << 3 | 1 << 2 | pp);
+    const int p0 = r << 7 | 1 << 6 | b << 5 | mm;
+    const int p1 = (~vvvv & 15) << 3 | 1 << 2 | pp;
+    return {0xc4u | static_cast<uint64_t>(p0) << 8 |
+                static_cast<uint64_t>(p1) << 16,
+            3};
   }
 
   // `unit`: bytes that a short displacement counts in EVEX.
   void Memory(int reg, int vvvv, int opcode, Map map, Base base, int32_t bytes,
               int unit, bool broadcast) {
-    Prefix(reg, vvvv, map, 0, 0, broadcast);
-    Byte(opcode);
+    const Bytes prefix = Prefix(reg, vvvv, map, 0, 0, broadcast);
     const int scale = wide_ ? unit : 1;
     const int32_t scaled = bytes / scale;
-    const int fields = (reg & 7) << 3 | base;
-    if (bytes % scale == 0 && scaled >= -128 && scaled <= 127) {
-      Byte(0x40 | fields);
-      Byte(scaled & 0xff);
+    const bool is_short = bytes % scale == 0 && scaled >= -128 && scaled <= 127;
+    const int fields = (is_short ? 0x40 : 0x80) | (reg & 7) << 3 | base;
+    const uint64_t rest = opcode | fields << 8;
+    Put(prefix.bits | rest << 8 * prefix.count, prefix.count + 2);
+    if (is_short) {
+      Put(static_cast<uint8_t>(scaled), 1);
     } else {
-      Byte(0x80 | fields);
-      Int32(bytes);
+      Put(static_cast<uint32_t>(bytes), 4);
     }
   }
 
   const bool wide_;
-  std::vector<uint8_t>* const code_;
+  uint8_t* at_;
 };
 
 }  // namespace sparse_conv

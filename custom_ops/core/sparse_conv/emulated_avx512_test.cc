@@ -40,18 +40,22 @@ struct Simd {
 namespace sparse_conv {
 namespace {
 
-void ScalarTranspose(const float* const* source, int rows, int columns,
-                     float* const* target, bool relu) {
-  for (int r = 0; r < rows; ++r) {
-    for (int c = 0; c < columns; ++c) {
-      const float value = source[r][c];
-      target[c][r] = relu && value < 0 ? 0.0f : value;
-    }
+void ScalarGather(const float* const* rows, int count, int64_t columns,
+                  float* target, int64_t stride) {
+  for (int r = 0; r < count; ++r) {
+    for (int64_t c = 0; c < columns; ++c) target[c * stride + r] = rows[r][c];
   }
 }
 
-void Copy(const float* source, int64_t count, float* target) {
-  std::memcpy(target, source, count * sizeof(float));
+void ScalarScatter(const float* source, int64_t stride, int64_t columns,
+                   float* const* rows, bool relu, bool /*past_cache*/) {
+  for (int r = 0; r < Simd::kLanes; ++r) {
+    if (rows[r] == nullptr) continue;
+    for (int64_t c = 0; c < columns; ++c) {
+      const float value = source[c * stride + r];
+      rows[r][c] = relu && value < 0 ? 0.0f : value;
+    }
+  }
 }
 
 const Kernels kEmulatedKernels = {
@@ -60,8 +64,8 @@ const Kernels kEmulatedKernels = {
     {0, Simd::kMaxVectors1, Simd::kMaxVectors2, 0, Simd::kMaxVectors4},
     SelectList,
     Grad,
-    ScalarTranspose,
-    Copy,
+    ScalarGather,
+    ScalarScatter,
     [] {},
 };
 

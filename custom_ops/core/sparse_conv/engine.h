@@ -20,11 +20,11 @@ struct Batch {
 
 // result = program(source), started from `bias` [channels of the result] if not
 // null, below 0 made 0 if `relu`. `weights` are in the order of the schedule.
-// False where the allocator has no memory.
+// False where there is no memory.
 bool Execute(const Kernels& kernels, const Program& program,
              const Schedule& schedule, const float* weights, const Batch& batch,
              const float* source, const float* bias, bool relu, float* result,
-             const SparseConvPool* pool, const SparseConvAllocator* allocator);
+             const SparseConvPool* pool);
 
 // products [entries, lanes] += for each entry, in the order of the schedule,
 // the products of the source's shifted plane with the row of `result`. Needs a

@@ -6,21 +6,21 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 namespace sparse_conv {
 
 class ExecutableMemory {
  public:
-  // The parts one after the other. Null where the system refuses.
-  static std::shared_ptr<const ExecutableMemory> Make(
-      const std::vector<std::vector<uint8_t>>& parts);
+  // Memory to write code to. Null where the system refuses.
+  static std::unique_ptr<ExecutableMemory> Allocate(int64_t size);
+  // Makes it executable and no longer writable. False where that is refused.
+  bool Seal();
   ~ExecutableMemory();
   ExecutableMemory(const ExecutableMemory&) = delete;
   ExecutableMemory& operator=(const ExecutableMemory&) = delete;
 
+  uint8_t* writable() { return data_; }
   const uint8_t* data() const { return data_; }
-  int64_t size() const { return static_cast<int64_t>(size_); }
 
  private:
   ExecutableMemory(uint8_t* data, size_t size) : data_(data), size_(size) {}

@@ -44,10 +44,9 @@ class Weights {
 const JitTarget kAvx512Jit = {true, 16, 28, 1, Call};
 const JitTarget kAvx2Jit = {false, 8, 6, 2, Call};
 
-void EmitTeam(const JitTarget& target, const std::vector<int32_t>& rows,
-              bool first, int64_t row_stride,
-              const std::vector<TeamColumn>& columns,
-              std::vector<uint8_t>* code) {
+uint8_t* EmitTeam(const JitTarget& target, const std::vector<int32_t>& rows,
+                  bool first, int64_t row_stride,
+                  const std::vector<TeamColumn>& columns, uint8_t* code) {
   Emitter emitter(target.wide, code);
   const int vectors = target.vectors;
   const int32_t vector_bytes = target.lanes * 4;
@@ -99,6 +98,19 @@ void EmitTeam(const JitTarget& target, const std::vector<int32_t>& rows,
     }
   }
   emitter.Return();
+  return emitter.at();
+}
+
+int64_t MostTeamBytes(const JitTarget& target, int64_t teams, int64_t rows,
+                      int64_t columns, int64_t nonzeros) {
+  // Each row is loaded and stored; a non-zero has a broadcast of its own, and
+  // every 256th, or 64th, moves the stream on.
+  const int64_t bytes = Emitter::kMostBytes;
+  const int64_t moves = nonzeros / (target.wide ? 255 : 63) + teams;
+  const int64_t products =
+      target.wide && target.vectors == 1 ? 7 : bytes + 5 * target.vectors;
+  return (2 * rows + columns) * target.vectors * bytes + moves * 7 +
+         nonzeros * products + teams * 4 + Emitter::kSlack;
 }
 
 }  // namespace sparse_conv

@@ -40,12 +40,16 @@ struct TeamColumn {
   int count;
 };
 
-// Appends a TeamFunction. `rows` are the team's rows in the chunk, row_stride
-// the bytes from row to row of sums. `first`: sums begin from the bias.
-void EmitTeam(const JitTarget& target, const std::vector<int32_t>& rows,
-              bool first, int64_t row_stride,
-              const std::vector<TeamColumn>& columns,
-              std::vector<uint8_t>* code);
+// Writes a TeamFunction and returns its end. `rows` are the team's rows in the
+// chunk, row_stride the bytes from row to row of sums. `first`: sums begin from
+// the bias.
+uint8_t* EmitTeam(const JitTarget& target, const std::vector<int32_t>& rows,
+                  bool first, int64_t row_stride,
+                  const std::vector<TeamColumn>& columns, uint8_t* code);
+
+// Bytes of `teams` of these together, at most, and behind them.
+int64_t MostTeamBytes(const JitTarget& target, int64_t teams, int64_t rows,
+                      int64_t columns, int64_t nonzeros);
 
 }  // namespace sparse_conv
 

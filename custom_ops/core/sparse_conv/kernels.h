@@ -9,6 +9,8 @@
 
 namespace sparse_conv {
 
+constexpr int kMaxLanes = 16;
+
 // Arguments of a list, for one tile.
 struct ListCall {
   const Item* begin;
@@ -37,13 +39,15 @@ struct Kernels {
   // `sums` with the shifted planes, over the vectors of a tile.
   void (*grad)(const ListCall& call, int vectors, float* products);
 
-  // Moves rows x columns (at most 8 x 8) floats from source[row][column] to
-  // target[column][row]; below 0 becomes 0 if `relu`.
-  void (*transpose)(const float* const* source, int rows, int columns,
-                    float* const* target, bool relu);
-
-  // Copies past the caches; Fence makes such copies visible to other threads.
-  void (*stream)(const float* source, int64_t count, float* target);
+  // target[c * stride + r] = rows[r][c] for r < count <= lanes, c < columns.
+  void (*gather)(const float* const* rows, int count, int64_t columns,
+                 float* target, int64_t stride);
+  // rows[r][c] = source[c * stride + r] for r < lanes, c < columns, where
+  // rows[r] is not null; below 0 becomes 0 if `relu`; `past_cache` may write
+  // past the caches.
+  void (*scatter)(const float* source, int64_t stride, int64_t columns,
+                  float* const* rows, bool relu, bool past_cache);
+  // Makes what went past the caches visible to other threads.
   void (*fence)();
 };
 

@@ -26,7 +26,7 @@ struct Simd {
 }  // namespace
 
 #include "custom_ops/core/sparse_conv/kernels_inl.h"
-#include "custom_ops/core/sparse_conv/transpose_inl.h"
+#include "custom_ops/core/sparse_conv/transpose_avx512_inl.h"
 
 namespace sparse_conv {
 
@@ -36,8 +36,8 @@ const Kernels kAvx512Kernels = {
     {0, Simd::kMaxVectors1, Simd::kMaxVectors2, 0, Simd::kMaxVectors4},
     SelectList,
     Grad,
-    Transpose,
-    Stream,
+    Gather,
+    Scatter,
     Fence,
 };
 

@@ -1,25 +1,46 @@
 #include "custom_ops/core/sparse_conv/pattern.h"
 
+#include <algorithm>
+
 #include "custom_ops/core/sparse_conv/parallel.h"
 
 namespace sparse_conv {
 namespace {
 
+// Code and weights of a non-zero, and what of them the second cache keeps
+// beside planes. Code that is larger comes from far: it has to be used often.
+constexpr int64_t kNonzeroBytes = 11;
+constexpr int64_t kCodeBytes = int64_t{2} << 20;
+
 ScheduleOptions OptionsOf(const Choice& choice, Purpose purpose, Layout layout,
-                          bool local) {
+                          const Program& program) {
+  const bool local = IsLocal(program);
   ScheduleOptions options = {};
   options.layout = layout;
   options.lanes = choice.kernels->lanes;
   options.list_tile = choice.kernels->max_vectors[1];
-  options.code_tile = 24;  // code is read once for a tile
-  options.block_bytes = 24 << 10;
+  options.code_tile = local ? 6 : 12;
+  options.block_bytes = 48 << 10;
   options.chunk_bytes = 192 << 10;
-  // Rows are what one image, and the gradient of values, has to split.
-  options.chunk_rows = purpose == kGradValues        ? 64
-                       : layout == kPlanes && !local ? 128
-                                                     : INT64_MAX;
+  options.strip_bytes = 256 << 10;
+  options.strip_vectors = local ? 4 : 12;
   options.share = purpose != kGradValues;
-  if (purpose != kGradValues) options.jit = choice.jit;
+  if (purpose == kGradValues) {
+    // Rows are what the gradient of values has to split.
+    options.chunk_rows = 64;
+    options.block_bytes = 24 << 10;
+    return options;
+  }
+  // And what one image has to split.
+  options.chunk_rows = layout == kPlanes && !local ? 128 : INT64_MAX;
+  options.jit = choice.jit;
+  if (options.jit == nullptr) {
+    options.block_bytes = 24 << 10;
+  } else if (program.num_entries() * kNonzeroBytes > kCodeBytes) {
+    options.chunk_rows = 48;
+    options.strip_bytes = 1 << 20;
+    options.strip_vectors = local ? 4 : 36;
+  }
   return options;
 }
 
@@ -55,10 +76,10 @@ const Program& SparseConvPattern::ProgramOf(Purpose purpose) const {
 const Schedule& SparseConvPattern::ScheduleOf(
     Purpose purpose, Layout layout, const SparseConvPool* pool) const {
   return schedules[purpose][layout].Get([&] {
-    return MakeSchedule(ProgramOf(purpose),
-                        sparse_conv::OptionsOf(choice, purpose, layout,
-                                               IsLocal(ProgramOf(purpose))),
-                        pool);
+    return MakeSchedule(
+        ProgramOf(purpose),
+        sparse_conv::OptionsOf(choice, purpose, layout, ProgramOf(purpose)),
+        pool);
   });
 }
 
@@ -85,9 +106,7 @@ int64_t SparseConvPattern::code_bytes() const {
   for (const auto& layouts : schedules) {
     for (const auto& lazy : layouts) {
       const Schedule* schedule = lazy.Peek();
-      if (schedule != nullptr && schedule->code != nullptr) {
-        bytes += schedule->code->size();
-      }
+      if (schedule != nullptr) bytes += schedule->code_bytes;
     }
   }
   return bytes;
@@ -98,9 +117,12 @@ const std::vector<float>& SparseConvValues::StreamOf(
   const Schedule& schedule = pattern->ScheduleOf(purpose, layout, pool);
   return streams[purpose][layout].Get([&] {
     std::vector<float> stream(schedule.order.size());
-    sparse_conv::Parallel(pool, static_cast<int64_t>(stream.size()), 1,
+    const int64_t size = static_cast<int64_t>(stream.size());
+    constexpr int64_t kPart = 16384;
+    sparse_conv::Parallel(pool, (size + kPart - 1) / kPart, 2 * kPart,
                           [&](int64_t begin, int64_t end) {
-                            for (int64_t k = begin; k < end; ++k) {
+                            const int64_t last = std::min(size, end * kPart);
+                            for (int64_t k = begin * kPart; k < last; ++k) {
                               stream[k] = weights[schedule.order[k]];
                             }
                           });

@@ -19,19 +19,23 @@ Zeros ZerosOf(int64_t size, int64_t first, int64_t step, int64_t array_size) {
   return {std::min(left, size), size - std::clamp(end, int64_t{0}, size)};
 }
 
-// Pitch and size of planes whose height, width and phases are known.
-void SetPitch(Program* program) {
-  int64_t shared = program->plane_width;
+// Distances of rows and images in planes whose size and phases are known.
+void SetDistances(Program* program) {
+  int64_t shared_x = program->plane_width;
+  int64_t shared_y = program->plane_height;
   for (const Phase& phase : program->source_phases) {
-    const Zeros zeros = ZerosOf(program->plane_width, phase.first_x,
-                                program->source_step_x, program->source.width);
-    shared = std::min({shared, zeros.left, zeros.right});
+    const Zeros x = ZerosOf(program->plane_width, phase.first_x,
+                            program->source_step_x, program->source.width);
+    const Zeros y = ZerosOf(program->plane_height, phase.first_y,
+                            program->source_step_y, program->source.height);
+    shared_x = std::min({shared_x, x.left, x.right});
+    shared_y = std::min({shared_y, y.left, y.right});
   }
   program->pitch = std::max(
-      {program->grid_width, int64_t{1}, program->plane_width - shared});
-  program->plane_size =
-      program->plane_height * program->pitch +
-      std::max(int64_t{0}, program->plane_width - program->pitch);
+      {program->grid_width, int64_t{1}, program->plane_width - shared_x});
+  program->image_rows = std::max(
+      {program->grid_height, int64_t{1}, program->plane_height - shared_y});
+  program->images = 1;
 }
 
 // Sorts entries, which come in ascending order, into their rows.
@@ -86,7 +90,7 @@ Program ForwardProgram(const Geometry& g, const std::vector<int64_t>& rows,
       phases.push_back(static_cast<int32_t>(p));
     }
   }
-  SetPitch(&program);
+  SetDistances(&program);
   for (int64_t i = 0; i < g.filter_height; ++i) {
     for (int64_t j = 0; j < g.filter_width; ++j) {
       program.shifts.push_back(static_cast<int32_t>(
@@ -155,7 +159,7 @@ Program GradInputProgram(const Geometry& g, const std::vector<int64_t>& rows,
   program.source_phases = {{least_y, least_x}};
   program.plane_height = program.grid_height + met_y.front().delta - least_y;
   program.plane_width = program.grid_width + met_x.front().delta - least_x;
-  SetPitch(&program);
+  SetDistances(&program);
   for (const Met& y : met_y) {
     for (const Met& x : met_x) {
       program.shifts.push_back(static_cast<int32_t>(

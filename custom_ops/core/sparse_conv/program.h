@@ -47,7 +47,8 @@ struct Entry {
   int32_t index;  // among the positions
 };
 
-struct Program {
+// A program without its sums.
+struct Frame {
   Images source;
   int64_t source_step_y;
   int64_t source_step_x;
@@ -55,7 +56,10 @@ struct Program {
   int64_t plane_height;
   int64_t plane_width;  // that rows of the grid read
   int64_t pitch;        // distance of rows, of planes and of the grid
-  int64_t plane_size;   // elements of a plane
+  // Images may lie one below the other in planes and grid, this many rows apart
+  // (neighbours share zeros as rows do).
+  int64_t image_rows;
+  int64_t images;  // 1 in a program
 
   Images result;
   int64_t result_step_y;
@@ -64,18 +68,25 @@ struct Program {
   int64_t grid_height;
   int64_t grid_width;
 
-  std::vector<int32_t> shifts;  // by tap
-  // The entries of row r, ascending by tap, then by plane: entries[rows[r]] to
-  // entries[rows[r + 1]].
-  std::vector<int64_t> rows;
-  std::vector<Entry> entries;
-
   int64_t num_planes() const {
     return static_cast<int64_t>(source_phases.size()) * source.channels;
   }
   int64_t num_rows() const {
     return static_cast<int64_t>(result_phases.size()) * result.channels;
   }
+  // Positions of the grid, from the first to the last.
+  int64_t num_positions() const {
+    return ((images - 1) * image_rows + grid_height - 1) * pitch + grid_width;
+  }
+};
+
+struct Program : Frame {
+  std::vector<int32_t> shifts;  // by tap
+  // The entries of row r, ascending by tap, then by plane: entries[rows[r]] to
+  // entries[rows[r + 1]].
+  std::vector<int64_t> rows;
+  std::vector<Entry> entries;
+
   int64_t num_entries() const { return static_cast<int64_t>(entries.size()); }
 };
 

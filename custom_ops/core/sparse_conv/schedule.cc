@@ -1,6 +1,7 @@
 #include "custom_ops/core/sparse_conv/schedule.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "custom_ops/core/sparse_conv/parallel.h"
 #include "custom_ops/core/sparse_conv/team_maker.h"
@@ -13,31 +14,72 @@ constexpr int64_t kMostCoded = int64_t{4} << 20;
 
 int64_t CeilOfRatio(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Chooses the tile: the fewest vectors, each tile counting as one and a half
-// more.
-void SetTiles(const Program& program, int max_tile, int step,
-              Schedule* schedule) {
+// Chooses the tile of lists: the fewest vectors, each tile counting as one and
+// a half more.
+void SetTiles(const Program& program, int max_tile, Schedule* schedule) {
   const int64_t vector_pixels =
       schedule->layout == kInterleaved ? 1 : schedule->lanes;
-  const int64_t length =
-      (program.grid_height - 1) * program.pitch + program.grid_width;
   double best = 0;
-  for (int tile = max_tile; tile >= 1; tile -= step) {
+  for (int tile = max_tile; tile >= 1; --tile) {
     for (const bool by_rows : {false, true}) {
       const int64_t pixels = tile * vector_pixels;
       const int64_t row_tiles = CeilOfRatio(program.grid_width, pixels);
-      const int64_t tiles = by_rows ? program.grid_height * row_tiles
-                                    : CeilOfRatio(length, pixels);
+      const int64_t tiles = by_rows
+                                ? program.grid_height * row_tiles
+                                : CeilOfRatio(program.num_positions(), pixels);
       const double cost = static_cast<double>(tiles) * (tile + 1.5);
       if (schedule->tile != 0 && cost >= best) continue;
       best = cost;
       schedule->tile = tile;
       schedule->by_rows = by_rows;
-      schedule->tiles = tiles;
       schedule->tile_pixels = pixels;
       schedule->row_tiles = row_tiles;
     }
+    if (schedule->stacked) return;
   }
+}
+
+// Tiles of code: equal parts of a strip.
+void SetCodeTiles(const Program& program, int64_t strip_positions, int max_tile,
+                  Schedule* schedule) {
+  const int step = schedule->jit->vectors;
+  const int64_t pixels = schedule->lanes;
+  int64_t positions = strip_positions;
+  if (!schedule->stacked) {
+    const int64_t strips =
+        CeilOfRatio(program.num_positions() * 4, strip_positions * 5);
+    positions =
+        CeilOfRatio(program.num_positions(), std::max(int64_t{1}, strips));
+  }
+  const int64_t vectors = CeilOfRatio(positions, pixels);
+  const int64_t tiles = CeilOfRatio(vectors, max_tile);
+  schedule->tile =
+      static_cast<int>(CeilOfRatio(CeilOfRatio(vectors, tiles), step) * step);
+  schedule->tile_pixels = schedule->tile * pixels;
+}
+
+// The strip of about strip_positions, or of all tiles if that is little more.
+void SetStrip(const Program& program, int64_t strip_positions,
+              Schedule* schedule) {
+  int64_t tiles = std::max(int64_t{1}, strip_positions / schedule->tile_pixels);
+  if (!schedule->stacked) {
+    const int64_t all = schedule->NumTiles(program);
+    const int64_t most =
+        std::max(int64_t{1}, strip_positions * 5 / 4 / schedule->tile_pixels);
+    const int64_t strips = CeilOfRatio(all, most);
+    tiles = CeilOfRatio(all, strips);
+    if (schedule->by_rows) {
+      tiles = CeilOfRatio(tiles, schedule->row_tiles) * schedule->row_tiles;
+    }
+  }
+  schedule->strip_tiles = tiles;
+  const int64_t end = schedule->TilePosition(program, tiles - 1) +
+                      schedule->tile_pixels + schedule->reach;
+  // An odd number of cache lines: planes are spread over the sets of a cache.
+  constexpr int64_t kLine = 64 / sizeof(float);
+  schedule->plane_size = (CeilOfRatio(end, kLine) | 1) * kLine;
+  schedule->strip_size =
+      program.num_planes() * schedule->plane_size * schedule->unit();
 }
 
 // Planes whose pixels for one tile fill `bytes`.
@@ -299,7 +341,7 @@ class ChunkMaker {
 
 int64_t Schedule::bytes() const {
   int64_t bytes = static_cast<int64_t>(order.size() * sizeof(order[0]));
-  if (code != nullptr) bytes += code->size();
+  bytes += code_bytes;
   for (const Chunk& chunk : chunks) {
     bytes += static_cast<int64_t>(chunk.items.size() * sizeof(Item) +
                                   chunk.lists.size() * sizeof(List) +
@@ -319,37 +361,51 @@ bool IsLocal(const Program& program) {
   return true;
 }
 
+namespace {
+
+// Whether images take no more positions one below the other than alone; with
+// code, also if one alone has so few that code would hardly be used again.
+bool IsStacked(const Program& program, const ScheduleOptions& options) {
+  const bool gapless =
+      program.num_positions() == program.image_rows * program.pitch;
+  const bool few =
+      options.jit != nullptr &&
+      program.num_positions() <= options.strip_vectors * options.lanes * 2 / 3;
+  return options.layout == kPlanes && (gapless || few);
+}
+
+}  // namespace
+
 Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
                       const SparseConvPool* pool) {
   Schedule schedule = {};
   schedule.layout = options.layout;
   schedule.lanes = options.lanes;
+  schedule.stacked = IsStacked(program, options);
+  schedule.reach =
+      *std::max_element(program.shifts.begin(), program.shifts.end());
+  const int64_t strip_positions =
+      std::max(options.lanes * int64_t{4},
+               options.strip_bytes / static_cast<int64_t>(sizeof(float)) /
+                       (program.num_planes() * schedule.unit()) -
+                   schedule.reach);
+  const auto set_tiles = [&](const JitTarget* jit) {
+    schedule.jit = jit;
+    if (jit == nullptr) {
+      SetTiles(program, options.list_tile, &schedule);
+    } else {
+      SetCodeTiles(program, strip_positions, options.code_tile, &schedule);
+    }
+    SetStrip(program, strip_positions, &schedule);
+  };
+  set_tiles(program.num_entries() <= kMostCoded ? options.jit : nullptr);
   // Displacements have 32 bits.
-  const int64_t plane_bytes = program.num_planes() * program.plane_size *
-                              schedule.unit() *
-                              static_cast<int64_t>(sizeof(float));
-  if (options.jit != nullptr && plane_bytes < (int64_t{1} << 30) &&
-      program.num_entries() <= kMostCoded) {
-    schedule.jit = options.jit;
+  if (schedule.jit != nullptr && schedule.strip_size >= int64_t{1} << 28) {
+    schedule.tile = 0;
+    set_tiles(nullptr);
   }
-  if (schedule.jit == nullptr) {
-    SetTiles(program, options.list_tile, 1, &schedule);
-  } else {
-    SetTiles(program, options.code_tile, schedule.jit->vectors, &schedule);
-  }
-  const int64_t last =
-      schedule.TilePosition(program, schedule.tiles - 1) + schedule.tile_pixels;
-  const int64_t reach =
-      last + *std::max_element(program.shifts.begin(), program.shifts.end());
-  schedule.local = IsLocal(program);
-  schedule.plane_size =
-      schedule.local ? schedule.tile_pixels : program.plane_size;
-  schedule.group_size =
-      program.num_planes() * schedule.plane_size * schedule.unit();
-  schedule.slack =
-      schedule.local
-          ? 0
-          : std::max(int64_t{0}, reach - program.plane_size) * schedule.unit();
+  schedule.no_pixel.resize(
+      std::max(program.source.channels, program.result.channels));
 
   std::vector<int32_t> live;
   for (int64_t r = 0; r < program.num_rows(); ++r) {
@@ -380,15 +436,33 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
     schedule.chunks.push_back(std::move(chunk));
   }
   const int64_t count = static_cast<int64_t>(schedule.chunks.size());
-  std::vector<std::vector<uint8_t>> code(count);
+  std::unique_ptr<ExecutableMemory> code;
+  if (schedule.jit != nullptr) {
+    int64_t bytes = 0;
+    for (Chunk& chunk : schedule.chunks) {
+      chunk.code = bytes;
+      bytes += MostCodeBytes(program, schedule, block_planes, chunk);
+    }
+    code = ExecutableMemory::Allocate(bytes);
+  }
+  const auto make_lists = [&] {
+    // Refused: lists serve.
+    ScheduleOptions lists = options;
+    lists.jit = nullptr;
+    return MakeSchedule(program, lists, pool);
+  };
+  if (schedule.jit != nullptr && code == nullptr) return make_lists();
+  std::atomic<int64_t> code_bytes{0};
   Parallel(pool, count, program.num_entries() * 20 / count,
            [&](int64_t begin, int64_t end) {
              for (int64_t c = begin; c < end; ++c) {
                Chunk* chunk = &schedule.chunks[c];
                int32_t* order = schedule.order.data() + chunk->weights;
                if (schedule.jit != nullptr) {
-                 MakeTeams(program, schedule, block_planes, order, chunk,
-                           &code[c]);
+                 uint8_t* const to = code->writable() + chunk->code;
+                 code_bytes += MakeTeams(program, schedule, block_planes, order,
+                                         chunk, to) -
+                               to;
                } else {
                  ChunkMaker(program, schedule.plane_size, block_planes,
                             item_rows, order, chunk);
@@ -396,17 +470,11 @@ Schedule MakeSchedule(const Program& program, const ScheduleOptions& options,
              }
            });
   if (schedule.jit == nullptr) return schedule;
-  for (int64_t c = 1; c < count; ++c) {
-    schedule.chunks[c].code =
-        schedule.chunks[c - 1].code + static_cast<int64_t>(code[c - 1].size());
-  }
-  schedule.code = ExecutableMemory::Make(code);
+  if (!code->Seal()) return make_lists();
+  schedule.code = std::move(code);
+  schedule.code_bytes = code_bytes;
   schedule.zeros.resize(chunk_rows);
-  if (schedule.code != nullptr) return schedule;
-  // Refused: lists serve.
-  ScheduleOptions lists = options;
-  lists.jit = nullptr;
-  return MakeSchedule(program, lists, pool);
+  return schedule;
 }
 
 }  // namespace sparse_conv

@@ -63,25 +63,33 @@ struct Schedule {
   int lanes;
   int tile;             // vectors
   bool by_rows;         // tiles begin at rows of the grid
-  int64_t tiles;        // of one image or interleaved group
   int64_t tile_pixels;  // positions of the grid from tile to tile
   int64_t row_tiles;    // by_rows: tiles of a row
-  // Planes hold one tile each: nothing is read outside of it.
-  bool local;
-  int64_t plane_size;  // elements from plane to plane, not interleaved
-  int64_t group_size;  // elements of all planes of a group, interleaved or not
-  int64_t slack;       // elements read behind the last group
+  // All images of a batch lie one below the other.
+  bool stacked;
+  // Planes are made for a strip of tiles at a time.
+  int64_t strip_tiles;  // at most
+  int64_t reach;        // positions that taps read behind a tile
+  int64_t plane_size;   // positions from plane to plane of a strip
+  int64_t strip_size;   // elements of all planes of a strip
   std::vector<Chunk> chunks;
-  std::vector<int32_t> order;  // of the weights: index by place in the stream
+  std::vector<int32_t> order;   // of the weights: index by place in the stream
+  std::vector<float> no_pixel;  // zeros: a pixel outside of the images
 
   const JitTarget* jit;  // null without code
   std::shared_ptr<const ExecutableMemory> code;
+  int64_t code_bytes = 0;
   std::vector<float> zeros;  // a bias for the rows of a chunk
 
   int64_t unit() const { return layout == kInterleaved ? lanes : 1; }
-  // Position of tile t in the grid.
-  int64_t TilePosition(const Program& program, int64_t t) const {
-    return by_rows ? t / row_tiles * program.pitch + t % row_tiles * tile_pixels
+  int64_t tile_size() const { return static_cast<int64_t>(tile) * lanes; }
+  // Tiles of a grid, and the position of tile t.
+  int64_t NumTiles(const Frame& frame) const {
+    return by_rows ? frame.grid_height * row_tiles
+                   : (frame.num_positions() + tile_pixels - 1) / tile_pixels;
+  }
+  int64_t TilePosition(const Frame& frame, int64_t t) const {
+    return by_rows ? t / row_tiles * frame.pitch + t % row_tiles * tile_pixels
                    : t * tile_pixels;
   }
   int64_t bytes() const;
@@ -90,8 +98,10 @@ struct Schedule {
 struct ScheduleOptions {
   Layout layout;
   int lanes;
-  int list_tile;         // vectors of a tile, at most
-  int code_tile;         // with code; a multiple of its vectors
+  int list_tile;        // vectors of a tile, at most
+  int code_tile;        // with code; a multiple of its vectors
+  int64_t strip_bytes;  // planes of a strip, if they have more than
+  int64_t strip_vectors;
   int64_t block_bytes;   // pixels of a block, at most
   int64_t chunk_bytes;   // sums of a tile, at most
   int64_t chunk_rows;    // at most

@@ -42,6 +42,20 @@ SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
                 static_cast<long long>(g.kernel_size()),
                 static_cast<long long>(num_nonzeros));
   }
+  // Calls f(place, k) for all positions, whose columns ascend.
+  const auto visit = [&](const auto& f) {
+    Place place = {};
+    int64_t column = 0;  // position of its output channel 0
+    for (int64_t k = 0; k < num_nonzeros; ++k) {
+      const int64_t position = positions[k];
+      if (k == 0 || position - column >= g.out_channels) {
+        place = PlaceOf(g, position - position % g.out_channels);
+        column = position - position % g.out_channels;
+      }
+      place.output = position - column;
+      f(place, k);
+    }
+  };
   pattern->rows.assign(g.out_channels + 1, 0);
   int64_t before = -1;
   for (int64_t k = 0; k < num_nonzeros; ++k) {
@@ -56,19 +70,26 @@ SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
                   static_cast<long long>(before));
     }
     before = position;
-    ++pattern->rows[position % g.out_channels + 1];
   }
+  visit(
+      [&](const Place& place, int64_t) { ++pattern->rows[place.output + 1]; });
   for (int64_t o = 0; o < g.out_channels; ++o) {
     pattern->rows[o + 1] += pattern->rows[o];
   }
   std::vector<int64_t> next(pattern->rows.begin(), pattern->rows.end() - 1);
+  // The first channel of the group of each output channel.
+  std::vector<int32_t> channels;
+  for (int64_t o = 0; o < g.out_channels; ++o) {
+    channels.push_back(
+        static_cast<int32_t>(o / g.group_outputs() * g.group_channels()));
+  }
   pattern->nonzeros.resize(num_nonzeros);
-  for (int64_t k = 0; k < num_nonzeros; ++k) {
-    const Place place = PlaceOf(g, positions[k]);
+  visit([&](const Place& place, int64_t k) {
     pattern->nonzeros[next[place.output]++] = {
         static_cast<int32_t>(place.i), static_cast<int32_t>(place.j),
-        static_cast<int32_t>(place.channel), static_cast<int32_t>(k)};
-  }
+        static_cast<int32_t>(place.channel) + channels[place.output],
+        static_cast<int32_t>(k)};
+  });
   *out = pattern.release();
   return kSparseConvOk;
 }
@@ -80,8 +101,7 @@ bool ForLayouts(const SparseConvPattern& pattern, Purpose purpose,
                 int64_t batch, const Run& run) {
   const int64_t interleaved = InterleavedImages(
       pattern.choice,
-      IsLocal(pattern.ProgramOf(purpose)) ||
-          (pattern.choice.jit != nullptr && purpose != kGradValues),
+      IsLocal(pattern.ProgramOf(purpose)) || pattern.choice.jit != nullptr,
       batch);
   if (interleaved > 0 && !run(kInterleaved, Batch{0, interleaved})) {
     return false;
@@ -97,7 +117,6 @@ SparseConvCode OutOfMemory(SparseConvError* error) {
 SparseConvCode Forward(const SparseConvValues& values, int64_t batch,
                        const float* input, const float* bias, bool relu,
                        float* output, const SparseConvPool* pool,
-                       const SparseConvAllocator* allocator,
                        SparseConvError* error) {
   const SparseConvPattern& pattern = *values.pattern;
   if (batch == 0 || pattern.geometry.output_size() == 0) return kSparseConvOk;
@@ -111,16 +130,14 @@ SparseConvCode Forward(const SparseConvValues& values, int64_t batch,
         return Execute(*pattern.choice.kernels, pattern.ProgramOf(kForward),
                        pattern.ScheduleOf(kForward, layout, pool),
                        values.StreamOf(kForward, layout, pool).data(), images,
-                       input, bias, relu, output, pool, allocator);
+                       input, bias, relu, output, pool);
       });
   return done ? kSparseConvOk : OutOfMemory(error);
 }
 
 SparseConvCode GradInput(const SparseConvValues& values, int64_t batch,
                          const float* grad_output, float* grad_input,
-                         const SparseConvPool* pool,
-                         const SparseConvAllocator* allocator,
-                         SparseConvError* error) {
+                         const SparseConvPool* pool, SparseConvError* error) {
   const SparseConvPattern& pattern = *values.pattern;
   const Geometry& g = pattern.geometry;
   if (batch == 0 || g.input_size() == 0) return kSparseConvOk;
@@ -134,8 +151,7 @@ SparseConvCode GradInput(const SparseConvValues& values, int64_t batch,
         return Execute(*pattern.choice.kernels, pattern.ProgramOf(kGradInput),
                        pattern.ScheduleOf(kGradInput, layout, pool),
                        values.StreamOf(kGradInput, layout, pool).data(), images,
-                       grad_output, nullptr, false, grad_input, pool,
-                       allocator);
+                       grad_output, nullptr, false, grad_input, pool);
       });
   return done ? kSparseConvOk : OutOfMemory(error);
 }
@@ -345,14 +361,14 @@ SparseConvCode sparse_conv_forward(const SparseConvValues* values,
                                    const float* bias,
                                    SparseConvActivation activation,
                                    float* output, const SparseConvPool* pool,
-                                   const SparseConvAllocator* allocator,
+                                   const SparseConvAllocator* /*allocator*/,
                                    SparseConvError* error) {
   const SparseConvCode code = CheckCall(values, batch, error);
   if (code != kSparseConvOk) return code;
   return Guarded(error, [&] {
     return sparse_conv::Forward(*values, batch, input, bias,
                                 activation == kSparseConvRelu, output, pool,
-                                allocator, error);
+                                error);
   });
 }
 
@@ -360,13 +376,13 @@ SparseConvCode sparse_conv_grad_input(const SparseConvValues* values,
                                       int64_t batch, const float* grad_output,
                                       float* grad_input,
                                       const SparseConvPool* pool,
-                                      const SparseConvAllocator* allocator,
+                                      const SparseConvAllocator* /*allocator*/,
                                       SparseConvError* error) {
   const SparseConvCode code = CheckCall(values, batch, error);
   if (code != kSparseConvOk) return code;
   return Guarded(error, [&] {
     return sparse_conv::GradInput(*values, batch, grad_output, grad_input, pool,
-                                  allocator, error);
+                                  error);
   });
 }
 

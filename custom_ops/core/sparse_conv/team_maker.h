@@ -10,11 +10,15 @@
 
 namespace sparse_conv {
 
-// Fills the chunk's teams, appends their code and writes the places of their
-// weights to `order`, which is the chunk's part of the stream.
-void MakeTeams(const Program& program, const Schedule& schedule,
-               int64_t block_planes, int32_t* order, Chunk* chunk,
-               std::vector<uint8_t>* code);
+// Bytes of a chunk's code, at most.
+int64_t MostCodeBytes(const Program& program, const Schedule& schedule,
+                      int64_t block_planes, const Chunk& chunk);
+
+// Fills the chunk's teams, writes their code and the places of their weights to
+// `order`, which is the chunk's part of the stream. Returns the code's end.
+uint8_t* MakeTeams(const Program& program, const Schedule& schedule,
+                   int64_t block_planes, int32_t* order, Chunk* chunk,
+                   uint8_t* code);
 
 }  // namespace sparse_conv
 

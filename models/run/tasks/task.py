@@ -41,6 +41,10 @@ class Task(abc.ABC):
     def build_model(self) -> keras.Model:
         """Builds the model, with new weights."""
 
+    def network(self, model: keras.Model) -> keras.Model:
+        """What of a trained model is saved and tested."""
+        return model
+
     @abc.abstractmethod
     def objective(self) -> dict:
         """Arguments of `compile`: loss and metrics."""
