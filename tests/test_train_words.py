@@ -54,6 +54,7 @@ LSTM = (
 ISS = ("--iss_strength=0.05", "--threshold=0.002", "--dropout=0.1")
 
 
+@pytest.mark.slow
 def test_language_model(text, tmp_path, monkeypatch, capsys):
     whole = start(tmp_path / "whole", text, *LSTM, *ISS)
     out = capsys.readouterr().out
@@ -111,6 +112,7 @@ def test_language_model(text, tmp_path, monkeypatch, capsys):
     )
 
 
+@pytest.mark.slow
 def test_mean_over_steps_converts_the_strength(text, tmp_path, capsys):
     arguments = [a for a in LSTM if "rate" not in a and "clipnorm" not in a]
     total = start(
@@ -166,6 +168,7 @@ BIDAF = (
 )
 
 
+@pytest.mark.slow
 def test_questions(text, tmp_path, capsys):
     workdir = start(
         tmp_path / "run",

@@ -33,6 +33,7 @@ class NextWord(Task):
     """
 
     unit = "words"
+    test_batch = 1
     columns = (
         ("perplexity", "{:.2f}"),
         ("val_perplexity", "{:.2f}"),
@@ -78,11 +79,11 @@ class NextWord(Task):
             ],
         }
 
-    def validation(self, batch_size, rank=0, size=1):
+    def validation(self, batch_size=None, rank=0, size=1):
         # The states have the rows of training.
         return self.data.test(self.options.batch_size, rank, size)
 
-    def callbacks(self, batch_size, rank=0, size=1):
+    def callbacks(self, batch_size=None, rank=0, size=1):
         return [ResetStates()]
 
     def derived_metrics(self):
@@ -92,7 +93,7 @@ class NextWord(Task):
         return rebatch(model, None, stateful=False)
 
     def test(self, model, batch_size=None):
-        rows = batch_size or 1
+        rows = batch_size or self.test_batch
         carrying = rebatch(model, rows, stateful=True)
         result = {
             f"{split}_perplexity": math.exp(
@@ -110,7 +111,7 @@ class NextWord(Task):
         return result, text
 
     def sample(self, batch_size=None):
-        return self._inputs(batch_size or 1, self.data.num_steps)
+        return self._inputs(batch_size or self.test_batch, self.data.num_steps)
 
     def timed(self):
         # The talk's: ten sentences of 30 words; and one.

@@ -192,3 +192,11 @@ def test_virtual_workers_have_no_rows():
         "Invalid value for argument num_ranks. Expected 1: rows of a text "
         "belong to one worker. Received: num_ranks=2"
     )
+
+
+def test_rows_of_a_test_that_do_not_fit():
+    found, _ = numbered(40)
+    assert message(lambda: found.batches("test", 20)) == (
+        "Invalid value for argument rows. Expected 1 to 10 rows of 3 words and "
+        "the next one, of the 41 words of the test text. Received: rows=20"
+    )
