@@ -57,7 +57,7 @@ _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 _RHN = flags.DEFINE_bool("rhn", False, "The recurrent highway network.")
 _RECIPES = flags.DEFINE_list("recipes", [], "Some of the recipes; all.")
 _OUTPUT = flags.DEFINE_string(
-    "output", str(_ROOT / "docs/results/iss"), "For the results."
+    "output", str(_ROOT / "docs/results/iss_lm"), "For the results."
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", str(_ROOT / "runs/iss"), "For the runs."
