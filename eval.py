@@ -104,8 +104,8 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
 
-    result = _test(model, source, task, options.eval_batch_size)
     try:
+        result = _test(model, source, task, options.eval_batch_size)
         if options.shrink:
             shrunk = tf_ssl.shrink(model)
             path = workdir / "shrunk.keras"

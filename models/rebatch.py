@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from models.seeds import is_seed_generator
+
 
 def rebatch(
     model: keras.Model, batch_size: int | None, stateful: bool
@@ -28,8 +30,8 @@ def rebatch(
         elif "stateful" in of_layer:
             of_layer["stateful"] = stateful
     copy = type(model).from_config(config)
-    weights = {v.path: v for v in _weights(model)}
-    for variable in _weights(copy):
+    weights = {v.path: v for v in lasting_variables(model)}
+    for variable in lasting_variables(copy):
         variable.assign(weights[variable.path])
     return copy
 
@@ -50,8 +52,8 @@ def reset_states(model: keras.Model) -> None:
             layer.reset_state()
 
 
-def _weights(model):
-    """All variables but states and seeds."""
+def lasting_variables(model: keras.Model) -> list[keras.Variable]:
+    """Weights and statistics: not states, nor random streams."""
     states = {
         id(state)
         for layer in recurrent_layers(model)
@@ -60,5 +62,5 @@ def _weights(model):
     return [
         v
         for v in model.variables
-        if id(v) not in states and not v.path.endswith("seed_generator_state")
+        if id(v) not in states and not is_seed_generator(v)
     ]

@@ -181,6 +181,9 @@ class Words:
           rows: of a batch.
           rank: which worker, in [0, size).
           size: number of workers.
+
+        Raises:
+          ValueError: not one batch is possible.
         """
         order.check_worker(rank, size)
         ids = self._ids[split]
@@ -191,6 +194,13 @@ class Words:
         whole = (length - 1) // self.num_steps
         # The last batch of a single row may be shorter.
         rest = (length - 1) % self.num_steps if rows * size == 1 else 0
+        if not whole and not rest:
+            raise ValueError(
+                f"Invalid value for argument rows. Expected 1 to "
+                f"{len(ids) // (self.num_steps + 1) // size} rows of "
+                f"{self.num_steps} words and the next one, of the {len(ids):,} "
+                f"words of the {split} text. Received: rows={rows}"
+            )
         text = tf.constant(mine)
 
         def part(begin, count):
@@ -247,8 +257,8 @@ def load(
     case without punctuation, as Penn Treebank's were.
 
     Example:
-    >>> load(max_words=50000).vocabulary[:4]
-    ['and', 'the', 'of', '<eos>']
+    >>> load(max_words=50000).vocabulary[:3]
+    ['and', 'the', '<eos>']
 
     Args:
       path: a folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt, or

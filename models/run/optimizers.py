@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import keras
 
-NAMES = ("sgd", "momentum", "nesterov", "adam", "adamw", "adadelta", "lamb")
+NAMES = (
+    *("sgd", "momentum", "nesterov"),
+    *("adam", "adamw", "adadelta", "lamb"),
+)
 SCHEDULES = ("constant", "polynomial", "cosine", "exponential", "multistep")
 
 # Decay acts on kernels, as in the paper: not on biases, nor on the scales and

@@ -132,7 +132,12 @@ def _data(add):
         "other, and nothing is sent between them.",
         1,
     )
-    add.count("eval_batch_size", 500, "The same when testing, >= 1.", 1)
+    add.count(
+        "eval_batch_size",
+        None,
+        "The same when testing, >= 1. Default: 500 images, 60 questions.",
+        1,
+    )
 
     # Images
     add.count(

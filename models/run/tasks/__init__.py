@@ -9,7 +9,14 @@ from models.run.tasks.images import Images
 from models.run.tasks.next_word import NextWord
 from models.run.tasks.task import Task
 
-__all__ = ["Adaptation", "Answers", "Images", "NextWord", "Task", "open_task"]
+__all__ = [
+    "Adaptation",
+    "Answers",
+    "Images",
+    "NextWord",
+    "Task",
+    "open_task",
+]
 
 # By what models read: the task and the data sets that it takes; None: many.
 _TASKS = {
@@ -37,11 +44,11 @@ def open_task(options) -> Task:
             f"{' or '.join(datasets)} for --model={options.model}, which reads "
             f"{reads}. Received: {options.dataset}"
         )
-    if options.target_dataset is None:
-        return task(options)
-    if task is not Images:
-        raise ValueError(
-            "--target_dataset is for models of images. Received: "
-            f"--model={options.model}, which reads {reads}"
-        )
-    return Adaptation(options)
+    if options.target_dataset:
+        if task is not Images:
+            raise ValueError(
+                "Flag --target_dataset is for models of images. Received: "
+                f"--model={options.model}"
+            )
+        return Adaptation(options)
+    return task(options)

@@ -10,8 +10,6 @@ from models.data.questions import question_set, score
 from models.run.averaged_weights import averaged_weights
 from models.run.tasks.task import Task
 
-_TEST_BATCH = 60
-
 
 class Answers(Task):
     """Points at the first and the last word of the answer.
@@ -25,6 +23,7 @@ class Answers(Task):
     """
 
     unit = "questions"
+    test_batch = 60
     columns = (
         ("loss", "{:.4f}"),
         ("val_loss", "{:.4f}"),
@@ -65,14 +64,14 @@ class Answers(Task):
             }
         }
 
-    def validation(self, batch_size, rank=0, size=1):
+    def validation(self, batch_size=None, rank=0, size=1):
         return None  # by Score, which needs the words
 
-    def callbacks(self, batch_size, rank=0, size=1):
-        return [Score(self.data, batch_size or _TEST_BATCH, rank, size)]
+    def callbacks(self, batch_size=None, rank=0, size=1):
+        return [Score(self.data, batch_size or self.test_batch, rank, size)]
 
     def test(self, model, batch_size=None):
-        result = evaluate(model, self.data, batch_size or _TEST_BATCH)
+        result = evaluate(model, self.data, batch_size or self.test_batch)
         baseline = ""
         if self.data.guess_rate is not None:
             baseline = f" (a guess among names: {self.data.guess_rate:.2f})"
@@ -83,7 +82,7 @@ class Answers(Task):
         )
 
     def sample(self, batch_size=None):
-        inputs, _ = next(iter(self.data.test(batch_size or _TEST_BATCH)))
+        inputs, _ = next(iter(self.data.test(batch_size or self.test_batch)))
         return inputs
 
     def timed(self):

@@ -7,8 +7,6 @@ import keras
 from models import data, registry
 from models.run.tasks.task import Task
 
-_TEST_BATCH = 500
-
 
 class Images(Task):
     """Images with labels.
@@ -58,7 +56,7 @@ class Images(Task):
     def test(self, model, batch_size=None):
         model.compile(**self.objective(), jit_compile=False)
         result = model.evaluate(
-            self.data.test(batch_size or _TEST_BATCH),
+            self.data.test(batch_size or self.test_batch),
             verbose=0,
             return_dict=True,
         )
@@ -71,7 +69,7 @@ class Images(Task):
         )
 
     def sample(self, batch_size=None):
-        images, _ = next(iter(self.data.test(batch_size or _TEST_BATCH)))
+        images, _ = next(iter(self.data.test(batch_size or self.test_batch)))
         return images
 
     def __str__(self):

@@ -25,11 +25,13 @@ class Task(abc.ABC):
       unit: what examples are called, and what the rate counts.
       units_per_example: how many of them an example of a batch is.
       columns: (metric, format) of a line of progress.
+      test_batch: examples per step of a test, by default.
       loss_scale: what the loss is multiplied with, compared to the papers'.
     """
 
     unit = "images"
     units_per_example = 1
+    test_batch = 500
     loss_scale = 1.0
     columns: tuple[tuple[str, str], ...] = ()
 
@@ -49,12 +51,14 @@ class Task(abc.ABC):
     def objective(self) -> dict:
         """Arguments of `compile`: loss and metrics."""
 
-    def validation(self, batch_size: int, rank: int = 0, size: int = 1):
+    def validation(
+        self, batch_size: int | None = None, rank: int = 0, size: int = 1
+    ):
         """What `fit` evaluates after each epoch; None: `callbacks` do it."""
-        return self.data.test(batch_size, rank, size)
+        return self.data.test(batch_size or self.test_batch, rank, size)
 
     def callbacks(
-        self, batch_size: int, rank: int = 0, size: int = 1
+        self, batch_size: int | None = None, rank: int = 0, size: int = 1
     ) -> list[keras.callbacks.Callback]:
         """What else an epoch needs, before workers average their metrics."""
         del batch_size, rank, size
