@@ -67,8 +67,9 @@ def test_milestones_that_do_not_rise(milestones):
 
 def test_unknown_optimizer():
     message = (
-        "Invalid value for argument name. Expected one of {'adam', 'adamw', "
-        "'momentum', 'nesterov', 'sgd'}. Received: name='sdg'"
+        "Invalid value for argument name. Expected one of {'adadelta', "
+        "'adam', 'adamw', 'lamb', 'momentum', 'nesterov', 'sgd'}. Received: "
+        "name='sdg'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         optimizers.build("sdg", 0.1)
