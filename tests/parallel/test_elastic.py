@@ -22,7 +22,7 @@ def _launch(folder, hosts):
     return launch(
         len(hosts),
         ["tests/parallel/check_elastic.py", str(folder)],
-        timeout=400,
+        timeout=900,
         options=[
             *("--min-np", "2", "--max-np", "3"),
             *("--host-discovery-script", str(script)),
