@@ -107,7 +107,7 @@ def result(recipe: str, title: str, seed: int, task, draw: bool) -> dict | None:
     )
     small = tf_ssl.shrink(model)
     if draw:
-        tf_ssl.shrink_figure(model, small).savefig(output / "zeros.png")
+        tf_ssl.shrink_figure(model, small).savefig(output / "zeros.png", dpi=60)
     found, _ = task.test(small)
     before, after = (
         sum(tf_ssl.multiply_adds(m, sample=task.sample(1)).values())
