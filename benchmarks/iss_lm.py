@@ -9,9 +9,8 @@ seed. With --rhn the recurrent highway network instead, over strengths. A run
 whose workdir holds model.keras is skipped, one that was killed goes on from its
 last checkpoint.
 
-Perplexities are those of the model that `tf_ssl.shrink` returns, of a row of
-one text with its state carried over; the strength and the rate of dropout were
-chosen on the validation text of seed 0.
+Perplexities are those of the model that `tf_ssl.shrink` returns, of a text in
+one row with the state carried over.
 
 Writes <recipe>_seed<n>.log, <recipe>_seed<n>.jsonl (an epoch a line), table.md,
 results.json, sizes.png, perplexity.png and zeros.png after each run.
@@ -108,7 +107,7 @@ def result(recipe: str, title: str, seed: int, task, draw: bool) -> dict | None:
     )
     small = tf_ssl.shrink(model)
     if draw:
-        tf_ssl.shrink_figure(model, small).savefig(output / "zeros.png")
+        tf_ssl.shrink_figure(model, small).savefig(output / "zeros.png", dpi=60)
     found, _ = task.test(small)
     before, after = (
         sum(tf_ssl.multiply_adds(m, sample=task.sample(1)).values())

@@ -166,12 +166,22 @@ class Bench:
             # Positions that were not seen before: a mask moved along.
             w = np.roll(w, 1, axis=2) if w.shape[2] > 1 else np.roll(w, 1, 3)
             kernel = SparseKernel.from_dense(w)
-            first = milliseconds(lambda k=kernel: sparse_conv2d(x, k, **arguments))
-            call = milliseconds(lambda k=kernel: sparse_conv2d(x, k, **arguments))
+            first = milliseconds(
+                lambda k=kernel: sparse_conv2d(x, k, **arguments)
+            )
+            call = milliseconds(
+                lambda k=kernel: sparse_conv2d(x, k, **arguments)
+            )
             new = rng.standard_normal(kernel.num_nonzeros).astype(np.float32)
-            other = SparseKernel(kernel.positions, tf.constant(new), kernel.shape)
-            second = milliseconds(lambda k=other: sparse_conv2d(x, k, **arguments))
-            again = milliseconds(lambda k=other: sparse_conv2d(x, k, **arguments))
+            other = SparseKernel(
+                kernel.positions, tf.constant(new), kernel.shape
+            )
+            second = milliseconds(
+                lambda k=other: sparse_conv2d(x, k, **arguments)
+            )
+            again = milliseconds(
+                lambda k=other: sparse_conv2d(x, k, **arguments)
+            )
             pattern.append(first - call)
             values.append(second - again)
         return float(np.median(pattern)), float(np.median(values))
