@@ -86,11 +86,15 @@ def _print(row):
     for key in ("pattern", "reduction", "of_reduction", "talk", "kernel"):
         if key in row:
             value = row[key]
-            text += f"  {key} {value:.2f}" if isinstance(value, float) else (
-                f"  {key} {value}"
+            text += (
+                f"  {key} {value:.2f}"
+                if isinstance(value, float)
+                else (f"  {key} {value}")
             )
     if "prepare_ms" in row:
-        text += f"  prepare {row['prepare_ms']:.2f} values {row['values_ms']:.2f}"
+        text += (
+            f"  prepare {row['prepare_ms']:.2f} values {row['values_ms']:.2f}"
+        )
     print(text, flush=True)
 
 
@@ -170,9 +174,7 @@ def _structured(peak, rivals, rng):
     rows = []
     for layer, masks in by_layer.items():
         if layer in _layers([layer]):
-            rows += _measure(
-                layer, masks, peak, rivals, rng, prepare=False
-            )
+            rows += _measure(layer, masks, peak, rivals, rng, prepare=False)
     talk = [r for r in rows if r["pattern"] == "talk"]
     if len(talk) == len(cases.TALK):
         mean = np.mean([r["speed_up"] for r in talk])
@@ -247,7 +249,10 @@ def _backward(peak, rivals, rng):
     del rivals, peak
     rows = []
     for layer in _layers(
-        cases.ALEXNET + cases.RESNET_3X3 + cases.RESNET_STRIDE + cases.RESNET_1X1
+        cases.ALEXNET
+        + cases.RESNET_3X3
+        + cases.RESNET_STRIDE
+        + cases.RESNET_1X1
     ):
         if layer.groups > 1:
             continue  # TensorFlow's CPU has no gradient of grouped convolutions
@@ -271,14 +276,17 @@ def _backward(peak, rivals, rng):
             return tf.nn.conv2d(x, w, stride, "SAME")
 
         kernel = tf.constant(full)
-        ways = {"tensorflow": gradients(lambda x: dense(x, kernel), kernel)}
+        ways = {
+            "tensorflow": gradients(lambda x, k=kernel: dense(x, k), kernel)
+        }
         forward = {"tensorflow": bench.dense(full)}
+        arguments = bench.arguments()
         for s in _SPARSITIES.value:
             w = full * cases.random_mask(layer, float(s), rng)
             sparse = custom_ops.SparseKernel.from_dense(w)
             ways[s] = gradients(
-                lambda x, k=sparse, a=bench._arguments(): (
-                    custom_ops.sparse_conv2d(x, k, **a)
+                lambda x, k=sparse, a=arguments: custom_ops.sparse_conv2d(
+                    x, k, **a
                 ),
                 sparse.values,
             )
@@ -289,7 +297,10 @@ def _backward(peak, rivals, rng):
                 at = tf.gather(
                     tf.reshape(theirs[index + 1], [-1]), sparse.positions
                 )
-                for a, b in ((ours[index], theirs[index]), (ours[index + 1], at)):
+                for a, b in (
+                    (ours[index], theirs[index]),
+                    (ours[index + 1], at),
+                ):
                     error = tf.reduce_max(tf.abs(a - b)) / tf.reduce_max(
                         tf.abs(b)
                     )
@@ -326,10 +337,12 @@ def _backward(peak, rivals, rng):
 
 
 def _rivals(peak, rivals, rng):
-    """sparseprop on its own shape; scipy on 1x1."""
+    """Sparseprop on its own shape; scipy on 1x1."""
     del peak
     rows = []
-    jobs = [(cases.SPARSEPROP, 64, n) for n in ("sparseprop", "sparseprop_width")]
+    jobs = [
+        (cases.SPARSEPROP, 64, n) for n in ("sparseprop", "sparseprop_width")
+    ]
     jobs += [(layer, _BATCH.value, "scipy") for layer in cases.RESNET_1X1[4:6]]
     for layer, batch, name in jobs:
         if name not in rivals.names or layer not in _layers([layer]):
@@ -340,7 +353,7 @@ def _rivals(peak, rivals, rng):
             w *= cases.random_mask(layer, float(s), rng)
             rivals.make(name, w, batch, layer)
             kernel = custom_ops.SparseKernel.from_dense(w)
-            arguments = bench._arguments()
+            arguments = bench.arguments()
 
             @tf.function
             def both(x, kernel=kernel, arguments=arguments):
@@ -352,12 +365,12 @@ def _rivals(peak, rivals, rng):
             theirs, theirs_both = [], []
             ways = {
                 "ours": bench.ours(w),
-                "theirs": lambda: theirs.append(rivals.run(name)),
+                "theirs": lambda n=name, to=theirs: to.append(rivals.run(n)),
             }
             if name != "scipy":
-                ways["ours_both"] = lambda: both(bench.inputs[0])
-                ways["theirs_both"] = lambda: theirs_both.append(
-                    rivals.run(name, "both")
+                ways["ours_both"] = lambda f=both, b=bench: f(b.inputs[0])
+                ways["theirs_both"] = lambda n=name, to=theirs_both: to.append(
+                    rivals.run(n, "both")
                 )
             ms = medians(ways, _ROUNDS.value)
             row = {

@@ -94,7 +94,10 @@ TALK = tuple(
 )
 # LeNet's layers with what SSL left: (layer, live filters, live weights of a
 # filter). Rows LeNet-4 and LeNet-5 of the paper's table 2.
-_LENET = (Layer("lenet/conv1", 28, 1, 20, 5), Layer("lenet/conv2", 12, 20, 50, 5))
+_LENET = (
+    Layer("lenet/conv1", 28, 1, 20, 5),
+    Layer("lenet/conv2", 12, 20, 50, 5),
+)
 LENET = (
     ("LeNet-4", _LENET[0], 2, 21),
     ("LeNet-4", _LENET[1], 50, 41),
