@@ -25,6 +25,7 @@ from absl import app, flags, logging
 
 import tf_ssl
 import train
+from models.run import tasks
 from tf_terngrad import checkpoint
 
 # What --export writes into the workdir.
@@ -48,8 +49,9 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     )
     flags.DEFINE_integer(
         "eval_batch_size",
-        500,
-        "Images per step, >= 1.",
+        None,
+        "Examples per step, >= 1. Default: 500 images, 60 questions, one row "
+        "of words.",
         lower_bound=1,
         flag_values=to,
     )
@@ -63,7 +65,8 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_bool(
         "latency",
         False,
-        "Times the inference of 1 and of 32 images; --shrink does so, too.",
+        "Times the inference of 1 and of 32 images or questions, of 10 rows of "
+        "30 words and of one; --shrink does so, too.",
         flag_values=to,
     )
     flags.DEFINE_enum(
@@ -86,7 +89,7 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate(options: flags.FlagValues) -> dict[str, float]:
-    """Prints the model, its test loss, error and accuracy; returns them.
+    """Prints the model and what it does on test data; returns that.
 
     With --shrink those of the smaller model.
     """
@@ -96,59 +99,49 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
         trained_with = _trained_with(workdir)
         if options.data_dir:
             trained_with["data_dir"].value = options.data_dir
-        dataset = train.open_dataset(trained_with)
-        model, source = _load(workdir, trained_with, dataset)
+        task = tasks.open_task(trained_with)
+        model, source = _load(workdir, task)
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
 
-    result = _test(model, source, dataset, options.eval_batch_size)
     try:
+        result = _test(model, source, task, options.eval_batch_size)
         if options.shrink:
             shrunk = tf_ssl.shrink(model)
             path = workdir / "shrunk.keras"
             shrunk.save(path)
             print(f"\n{shrunk.shrink_report}\n")
-            result = _test(shrunk, path, dataset, options.eval_batch_size)
-            print(f"\n{tf_ssl.compare(model, shrunk)}", flush=True)
+            result = _test(shrunk, path, task, options.eval_batch_size)
+            compared = tf_ssl.compare(model, shrunk, **task.timed())
+            print(f"\n{compared}", flush=True)
             model = shrunk
         elif options.latency:
-            for batch, latency in tf_ssl.measure_latency(model).items():
+            measured = tf_ssl.measure_latency(model, **task.timed())
+            for batch, latency in measured.items():
                 print(f"latency     {latency}, batch {batch}", flush=True)
         if options.export:
-            _export(model, workdir / _EXPORTS[options.export], options, dataset)
+            _export(model, workdir / _EXPORTS[options.export], options, task)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         sys.exit(f"eval.py: {error}")
     return result
 
 
-def _test(model, source, dataset, batch_size) -> dict[str, float]:
-    """Prints and returns what the test images say."""
-    model.compile(
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False,
-    )
-    result = model.evaluate(
-        dataset.test(batch_size), verbose=0, return_dict=True
-    )
+def _test(model, source, task, batch_size) -> dict[str, float]:
+    """Prints and returns what a test says."""
+    result, text = task.test(model, batch_size)
     model.summary()
     print(
-        f"model       {source}\n"
-        f"parameters  {model.count_params():,}\n"
-        f"data        {dataset.name}, {dataset.num_test:,} test images\n"
-        f"test loss   {result['loss']:.4f}\n"
-        f"test error  {1 - result['accuracy']:.2%}\n"
-        f"accuracy    {result['accuracy']:.2%}",
+        f"model       {source}\nparameters  {model.count_params():,}\n{text}",
         flush=True,
     )
     return result
 
 
-def _export(model, path, options, dataset) -> None:
+def _export(model, path, options, task) -> None:
     """Writes the model and compares what is computed there."""
     tf_ssl.export(model, path, format=options.export)
-    images, _ = next(iter(dataset.test(options.eval_batch_size)))
-    difference = tf_ssl.check_export(model, path, images)
+    sample = task.sample(options.eval_batch_size)
+    difference = tf_ssl.check_export(model, path, sample)
     print(
         f"export      {path}, largest difference of outputs {difference:.1e}",
         flush=True,
@@ -166,19 +159,21 @@ def _trained_with(workdir: pathlib.Path) -> flags.FlagValues:
     return train.read_flags(workdir)
 
 
-def _load(workdir, trained_with, dataset) -> tuple[keras.Model, str]:
+def _load(workdir, task) -> tuple[keras.Model, str]:
     """The model, and where it comes from in words."""
     finished = workdir / "model.keras"
     folder = checkpoint.latest(workdir / "checkpoints")
     if finished.is_file():
-        return keras.saving.load_model(finished, compile=False), str(finished)
+        model = keras.saving.load_model(finished, compile=False)
+        return task.for_inference(model), str(finished)
     if folder is None:
         raise FileNotFoundError(
             f"No model in {workdir}: neither model.keras nor a checkpoint. The "
             "first checkpoint comes at the end of the first epoch"
         )
-    model = train.build_model(trained_with, dataset)
+    model = task.build_model()
     epoch = checkpoint.load(folder, model)
+    model = task.for_inference(task.network(model))
     return model, f"{folder} (not finished: {epoch} epoch(s) done)"
 
 

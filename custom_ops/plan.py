@@ -157,13 +157,17 @@ def is_sparse_faster(kernel: SparseKernel, x, arguments: dict) -> bool:
     """
     if x.shape.rank != 4 or kernel.num_nonzeros is None:
         return True
-    shape = (x.shape[0] or 1, *x.shape[1:])
+    batch, *image = x.shape
+    shape = (1 if batch is None else batch, *image)
     if None in shape:
         return True
     key = (shape, *(str(value) for value in arguments.values()))
     if key not in kernel.answers:
-        _, numbers = _run(kernel, shape, arguments, 0)
-        kernel.answers[key] = bool(numbers[4])
+        _, (_, _, _, dense_ms, use_sparse, *_) = _run(
+            kernel, shape, arguments, 0
+        )
+        # Of nothing oneDNN gives a result of another shape.
+        kernel.answers[key] = bool(use_sparse) or dense_ms == 0
     return kernel.answers[key]
 
 

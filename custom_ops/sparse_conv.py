@@ -101,7 +101,7 @@ def sparse_conv2d(
         or implementation == "dense"
         or (not implementation and not is_sparse_faster(kernel, x, arguments))
     ):
-        return dense_conv2d(x, kernel, bias, activation, **arguments)
+        return dense_conv2d(x, kernel, bias, activation, arguments)
     if implementation == "sparse":
         implementation = ""
     return sparse_conv_grad.forward(

@@ -6,55 +6,43 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-from custom_ops import library
+from custom_ops import library, sparse_conv_grad
 from custom_ops.sparse_kernel import SparseKernel
 
 
 def dense_conv2d(
-    x,
-    kernel: SparseKernel,
-    bias,
-    activation,
-    *,
-    kernel_shape,
-    strides,
-    dilations,
-    padding,
-    explicit_paddings,
-    groups,
-    data_format,
+    x, kernel: SparseKernel, bias, activation, attributes: dict
 ) -> tf.Tensor:
-    """See `custom_ops.sparse_conv2d`; attributes are those of the op.
+    """See `custom_ops.sparse_conv2d`.
 
-    Where the library is loaded, the kernel with its zeros is made once, and
-    TensorFlow's kernels do groups and dilations (oneDNN). Elsewhere, and under
-    XLA, only what every CPU has is used.
+    Where the library is loaded, the kernel with its zeros is made once,
+    TensorFlow's kernels do groups and dilations (oneDNN), and gradients are
+    those of the sparse convolution. Elsewhere, and under XLA, only what every
+    CPU has is used.
 
     NaN and infinities in the input spread through zeros of the kernel here.
+
+    Args:
+        x: As there, as are kernel, bias (perhaps of shape `[0]`) and
+            activation.
+        kernel: See there.
+        bias: See there.
+        activation: See there.
+        attributes: Of the op, see `sparse_conv_arguments`.
     """
-    _check_input(x, kernel_shape, groups, data_format)
-    if data_format == "NCHW":  # not on every CPU
+    _check_input(x, attributes)
+    first = attributes["data_format"] == "NCHW"
+    if first:  # not on every CPU
         x = tf.transpose(x, [0, 2, 3, 1])
-    pads = (
-        [[0, 0], explicit_paddings[:2], explicit_paddings[2:], [0, 0]]
-        if padding == "EXPLICIT"
-        else padding
-    )
-    ops = library.ops()
-    if ops is None or under_xla():
-        y = _in_banks(x, _dilated(kernel, dilations), strides, pads, groups)
+    if library.ops() is None or under_xla():
+        y = _portable(x, kernel, attributes)
     else:
-        dense = ops.tern_grad_ssl_import_custom_ops_sparse_kernel_to_dense(
-            positions=kernel.positions,
-            values=kernel.values,
-            kernel_shape=kernel_shape,
-        )
-        y = tf.nn.conv2d(x, dense, strides, pads, dilations=dilations)
+        y = _native(x, kernel, {**attributes, "data_format": "NHWC"})
     if bias.shape[0] != 0:
         y = tf.nn.bias_add(y, bias)
     if activation == "relu":
         y = tf.nn.relu(y)
-    return tf.transpose(y, [0, 3, 1, 2]) if data_format == "NCHW" else y
+    return tf.transpose(y, [0, 3, 1, 2]) if first else y
 
 
 def under_xla() -> bool:
@@ -65,42 +53,90 @@ def under_xla() -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
-def _check_input(x, kernel_shape, groups, data_format):
+def _check_input(x, attributes):
     """Raises what the op would."""
+
+    def text(sizes):
+        return f"[{','.join('?' if n is None else str(n) for n in sizes)}]"
+
     if x.shape.rank is None:
         return
-    shape = "[" + ",".join("?" if n is None else str(n) for n in x.shape) + "]"
-    if x.shape.rank != 4:
-        message = f"Expected an input of four axes. Received: {shape}."
+    kernel, groups = attributes["kernel_shape"], attributes["groups"]
+    data_format = attributes["data_format"]
+    message = None
+    if kernel[3] % groups:
+        message = (
+            f"The {kernel[3]} filters of the kernel {text(kernel)} do not "
+            f"divide into {groups} groups."
+        )
+    elif x.shape.rank != 4:
+        message = f"Expected an input of four axes. Received: {text(x.shape)}."
+    else:
+        channels = x.shape[1 if data_format == "NCHW" else 3]
+        if channels not in (None, kernel[2] * groups):
+            message = (
+                f"The input {text(x.shape)} in the format {data_format} has "
+                f"{channels} channels, the kernel {text(kernel)} with "
+                f"{groups} groups reads {kernel[2] * groups}."
+            )
+    if message is not None:
         raise tf.errors.InvalidArgumentError(None, None, message)
-    channels = x.shape[1 if data_format == "NCHW" else 3]
-    expected = kernel_shape[2] * groups
-    if channels not in (None, expected):
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            f"The input {shape} in the format {data_format} has {channels} "
-            f"channels, the kernel [{','.join(map(str, kernel_shape))}] with "
-            f"{groups} groups reads {expected}.",
-        )
-    if kernel_shape[3] % groups:
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            f"The {kernel_shape[3]} filters of the kernel "
-            f"[{','.join(map(str, kernel_shape))}] do not divide into {groups} "
-            "groups.",
-        )
 
 
-def _in_banks(x, kernel, strides, pads, groups):
-    """Bank by bank: no gradients of grouped convolutions are needed."""
+def _pads(attributes):
+    """Padding as `tf.nn.conv2d` takes it."""
+    if attributes["padding"] != "EXPLICIT":
+        return attributes["padding"]
+    top, bottom, left, right = attributes["explicit_paddings"]
+    return [[0, 0], [top, bottom], [left, right], [0, 0]]
+
+
+def _native(x, kernel, attributes):
+    """By oneDNN, whose gradients of groups and dilations can crash."""
+    to_dense = (
+        library.ops().tern_grad_ssl_import_custom_ops_sparse_kernel_to_dense
+    )
+
+    @tf.custom_gradient
+    def convolve(x, values):
+        dense = to_dense(
+            positions=kernel.positions,
+            values=values,
+            kernel_shape=attributes["kernel_shape"],
+        )
+        y = tf.nn.conv2d(
+            x,
+            dense,
+            attributes["strides"],
+            _pads(attributes),
+            dilations=attributes["dilations"],
+        )
+
+        def gradient(dy):
+            return sparse_conv_grad.gradients(
+                x, kernel.positions, values, dy, {**attributes, "kernel": ""}
+            )[:2]
+
+        return y, gradient
+
+    return convolve(x, kernel.values)
+
+
+def _portable(x, kernel, attributes):
+    """Bank by bank, with the zeros between the taps of a dilated kernel."""
     banks = zip(
-        tf.split(x, groups, axis=-1),
-        tf.split(kernel, groups, axis=-1),
+        tf.split(x, attributes["groups"], axis=-1),
+        tf.split(
+            _dilated(kernel, attributes["dilations"]),
+            attributes["groups"],
+            axis=-1,
+        ),
         strict=True,
     )
-    outputs = [tf.nn.conv2d(part, bank, strides, pads) for part, bank in banks]
+    outputs = [
+        tf.nn.conv2d(part, bank, attributes["strides"], _pads(attributes))
+        for part, bank in banks
+    ]
     return tf.concat(outputs, -1)
 
 

@@ -64,15 +64,19 @@ def _attributes(op):
     return attributes
 
 
+def gradients(x, positions, values, dy, attributes):
+    """Of input, values and bias, from that of the output before activation."""
+    shape = tf.shape(x, out_type=tf.int64)
+    dx = _grad_input(shape, positions, values, dy, attributes)
+    return dx, *_grad_values(x, positions, dy, values.dtype, attributes)
+
+
 @tf.RegisterGradient(f"{_PREFIX}SparseConv2D")
 def _gradient(op, dy):
     x, positions, values, bias = op.inputs
     if tf.compat.as_str(op.get_attr("activation")) == "relu":
         dy = tf.raw_ops.ReluGrad(gradients=dy, features=op.outputs[0])
-    attributes = _attributes(op)
-    shape = tf.shape(x, out_type=tf.int64)
-    dx = _grad_input(shape, positions, values, dy, attributes)
-    dvalues, dbias = _grad_values(x, positions, dy, values.dtype, attributes)
+    dx, dvalues, dbias = gradients(x, positions, values, dy, _attributes(op))
     # Without a bias it has the shape [0].
     return dx, None, dvalues, dbias[: tf.size(bias)]
 
@@ -94,10 +98,3 @@ def _gradient_of_grad_values(op, dvalues, dbias):
     dx = _grad_input(shape, positions, dvalues, dy, attributes)
     ddy = forward(x, positions, dvalues, dbias, attributes)
     return dx, None, ddy
-
-
-@tf.RegisterGradient(f"{_PREFIX}SparseKernelToDense")
-def _gradient_of_dense(op, dkernel):
-    positions, values = op.inputs
-    dvalues = tf.gather(tf.reshape(dkernel, [-1]), positions)
-    return None, tf.cast(dvalues, values.dtype)

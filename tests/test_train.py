@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from absl import flags
 
+import models
 import train
 from models.run import metrics_log
 from tests import fake_images
@@ -409,13 +410,12 @@ def test_dropout_of_a_model_without(start):
         (
             "--model=lenett",
             "flag --model=lenett: value should be one of "
-            "<alexnet|caffenet|cifar10_full|convnet|googlenet|lenet|mlp|"
-            "resnet20|resnet32|resnet50|resnet56|vgg_a>",
+            f"<{'|'.join(models.names())}>",
         ),
         (
             "--optimizer=sdg",
             "flag --optimizer=sdg: value should be one of "
-            "<sgd|momentum|nesterov|adam|adamw>",
+            "<sgd|momentum|nesterov|adam|adamw|adadelta|lamb>",
         ),
         (
             "--lr_schedule=linear",

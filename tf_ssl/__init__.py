@@ -12,6 +12,7 @@ from tf_ssl.find_structures import find_structures
 from tf_ssl.force_regularizer import ForceRegularizer
 from tf_ssl.group_lasso import GroupLasso
 from tf_ssl.group_lasso_optimizer import GroupLassoOptimizer
+from tf_ssl.kernel_structures import kernel_structures
 from tf_ssl.latency import Latency, measure_latency
 from tf_ssl.machine import machine
 from tf_ssl.magnitude import zero_random
@@ -21,6 +22,7 @@ from tf_ssl.regularize import regularize
 from tf_ssl.regularizer_sum import RegularizerSum
 from tf_ssl.rules import Rule, structure_rule
 from tf_ssl.shrink import ShrinkReport, shrink
+from tf_ssl.shrink_figure import shrink_figure
 from tf_ssl.sparse_plans import PruningGain, pruning_gains
 from tf_ssl.sparsify import sparsify
 from tf_ssl.sparsify_report import SparsifyReport
@@ -52,6 +54,7 @@ __all__ = [
     "find_blocks",
     "find_structures",
     "kernel_ranks",
+    "kernel_structures",
     "layers",
     "machine",
     "measure_latency",
@@ -63,6 +66,7 @@ __all__ = [
     "regularize",
     "rules",
     "shrink",
+    "shrink_figure",
     "sparsify",
     "sparsity",
     "storage",

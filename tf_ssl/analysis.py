@@ -12,6 +12,10 @@ from tf_ssl.rules import Tracer, rule_of
 from tf_ssl.rules.joins import Add
 from tf_ssl.units import Axis, Space
 
+# Operations that take only the shape of their argument; Concatenate makes its
+# mask with them.
+_VALUELESS = ("OnesLike", "ZerosLike")
+
 
 class Weights:
     """Values of variables; changes stay here.
@@ -79,13 +83,15 @@ def trace(model) -> Trace:
             axes[key] = Axis(-1, ids)
     inputs = [axes[key].ids for key in graph.inputs if key in axes]
     rules = []
-    for call in graph.calls:
+    for call, is_mask in zip(graph.calls, _of_masks(graph), strict=True):
         rule = rule_of(call)
+        rules.append(rule)
+        if is_mask and type(call.op).__name__ in _VALUELESS:
+            continue
         outputs = rule.trace(tracer, [axes.get(key) for key in call.inputs])
         for key, axis in zip(call.outputs, outputs, strict=True):
             if axis is not None:
                 axes[key] = axis
-        rules.append(rule)
     for key in graph.outputs:
         if key in axes:
             tracer.elements.fix(axes[key].ids, "it is an output of the model")
@@ -94,6 +100,16 @@ def trace(model) -> Trace:
     return Trace(
         model, graph, rules, tracer, roots, tracer.elements.fixed(), input_roots
     )
+
+
+def _of_masks(graph):
+    """For each call, whether its results are parts of masks only."""
+    wanted, flags = set(graph.outputs), []
+    for call in reversed(graph.calls):
+        flags.append(wanted.isdisjoint(call.outputs))
+        if not flags[-1]:
+            wanted.update(call.inputs)
+    return flags[::-1]
 
 
 @dataclasses.dataclass(eq=False)

@@ -83,7 +83,7 @@ def decompose(
                 f"Received: {layer.name} has NaN or infinite ones"
             )
     if ranks is not None:
-        wanted = _given_ranks(ranks, every)
+        wanted = _given_ranks(ranks, every, skipped)
     else:
         if budget is not None:
             energy = _energy_of_budget(budget, model, every)
@@ -205,7 +205,14 @@ def _check_patterns(argument, patterns, names):
             )
 
 
-def _given_ranks(ranks, every):
+def _given_ranks(ranks, every, skipped):
+    for pattern in ranks:
+        for name, reason in skipped:
+            if pattern == name:
+                raise ValueError(
+                    "Invalid value for argument ranks. Expected layers that "
+                    f"can be decomposed. Received: {pattern!r}, {reason}"
+                )
     _check_patterns("ranks", ranks, [layer.name for layer in every])
     wanted = {}
     for layer, each in every.items():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import re
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_ssl import checks, runtimes
@@ -21,6 +23,7 @@ _FORMATS = {
     "tflite": ("litert", ".tflite"),
     "onnx": ("onnx", ".onnx"),
 }
+QUANTIZE = ("int8",)
 
 
 def export(
@@ -29,6 +32,8 @@ def export(
     format: str = "savedmodel",
     *,
     batch_size: int | None = None,
+    quantize: str | None = None,
+    representative=None,
 ) -> pathlib.Path:
     """Writes a model's inference for another runtime.
 
@@ -44,6 +49,12 @@ def export(
             tf2onnx.
         batch_size: Examples a call; None: any number. "tflite" needs it for
             recurrent layers.
+        quantize: "int8", with "tflite": weights (a scale for each filter) and
+            activations are integers of 8 bits, inputs and outputs stay float.
+            None: all is float.
+        representative: What "int8" needs to find the ranges of activations:
+            typical inputs, a few hundred examples, in the structure that the
+            model takes, with a batch axis.
 
     Returns:
         The path.
@@ -54,6 +65,9 @@ def export(
             kernels and the format is not "savedmodel".
         ImportError: A package is missing; the message names it.
         RuntimeError: The format has no operations for the model.
+
+    Reference: of "int8": Jacob et al., "Quantization and Training of Neural
+    Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -73,11 +87,18 @@ def export(
             f"{f'that ends in {ending}' if ending else 'without an ending'}, "
             f"for format={format!r}. Received: path={str(path)!r}"
         )
+    _check_quantize(format, quantize, representative)
     _check_sparse_kernels(model, format)
     options = {"input_signature": _signature(model, batch_size)}
     if format == "tflite":
-        builtins = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        ops = "TFLITE_BUILTINS" + ("_INT8" if quantize else "")
+        builtins = [getattr(tf.lite.OpsSet, ops)]
         options["target_spec"] = {"supported_ops": builtins}
+    if quantize:
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
+        options["representative_dataset"] = _calibration(
+            model, representative, batch_size or 1
+        )
     if format == "onnx":
         runtimes.needs("tf2onnx", "Export to ONNX")
         onnx = runtimes.needs("onnx", "Export to ONNX")
@@ -144,6 +165,55 @@ def check_export(
         relative_difference(keras.ops.convert_to_numpy(a), b)
         for a, b in zip(expected, received, strict=True)
     )
+
+
+def _check_quantize(format, quantize, representative):
+    if quantize is None:
+        if representative is not None:
+            raise ValueError(
+                "Invalid value for argument representative. Expected None "
+                "without quantize='int8'. Received: inputs"
+            )
+        return
+    checks.choice("quantize", quantize, QUANTIZE)
+    if format != "tflite":
+        raise ValueError(
+            "Invalid value for argument quantize. Expected None for "
+            f"format={format!r}; 'tflite' has integers. Received: "
+            f"quantize={quantize!r}"
+        )
+    if representative is None:
+        raise ValueError(
+            "Invalid value for argument representative. Expected typical "
+            "inputs with a batch axis, for quantize='int8' finds the ranges of "
+            "activations from them. Received: representative=None"
+        )
+
+
+def _calibration(model, representative, batch_size):
+    """What the converter runs to find ranges: `batch_size` examples a call."""
+    arrays = keras.tree.flatten(typed(model, representative))
+    sizes = {len(array) for array in arrays}
+    if len(sizes) > 1 or not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError(
+            "Invalid value for argument representative. Expected finite arrays "
+            "with the same number of examples. Received: shapes "
+            f"{[array.shape for array in arrays]}"
+        )
+    function = functional(model)
+    inputs = function.inputs if function is not None else []
+    # The converter looks an input up by its name, or by what TensorFlow makes
+    # of that: letters, digits and underscores.
+    names = [x.name for x in inputs]
+    names += [re.sub(r"\W", "_", name) for name in names]
+
+    def calls():
+        for start in range(0, len(arrays[0]), batch_size):
+            rows = np.arange(start, start + batch_size) % len(arrays[0])
+            parts = [array[rows] for array in arrays]
+            yield dict(zip(names, 2 * parts, strict=True)) if names else parts
+
+    return calls
 
 
 def _check_sparse_kernels(model, format):

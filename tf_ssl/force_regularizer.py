@@ -73,7 +73,9 @@ class ForceRegularizer(keras.regularizers.Regularizer):
 
     def __call__(self, x):
         """Penalty of a kernel, a scalar."""
-        x = ops.convert_to_tensor(x)
+        # A copy is a tensor where x is a variable, whose gradient TensorFlow
+        # would ask for by another argument.
+        x = ops.copy(x)
 
         @ops.custom_gradient
         def penalty(kernel):

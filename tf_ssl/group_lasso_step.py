@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
 from tf_ssl import dykstra, inner_metric
+from tf_ssl.one_pass import one_pass
 from tf_ssl.proximal import proximal_step
 from tf_ssl.segments import Groups
 from tf_ssl.thresholding import ElementThreshold, zero_groups
@@ -52,6 +55,10 @@ class GroupLassoStep:
         of_double = [variables[p].dtype == "float64" for p in self._positions]
         self._dtype = tf.float64 if any(of_double) else tf.float32
         shapes = {p: tuple(variables[p].shape) for p in self._positions}
+        self._adders = {
+            p: one_pass(self._adder(p), math.prod(shape))
+            for p, shape in shapes.items()
+        }
         self._element_threshold = None
         if self._update == "subgradient" and self._threshold:
             if settings.threshold_by == "element" or settings.threshold_all:
@@ -117,19 +124,37 @@ class GroupLassoStep:
         ):
             factor = tf.math.divide_no_nan(of_unit, norm)
             for segment in groups.segments:
-                factors.setdefault(segment.position, []).append(
-                    segment.spread(factor, 0.0)
-                )
+                factors.setdefault(segment.position, []).append(factor)
         result = []
         for gradient, variable in zip(gradients, variables, strict=True):
             position = self._position_of(variable)
             if position in factors:
-                parts = factors[position]
-                added = values[position] * sum(parts[1:], parts[0])
-                gradient = tf.convert_to_tensor(gradient)
-                gradient += tf.cast(added, gradient.dtype)
+                gradient = self._adders[position](
+                    tf.convert_to_tensor(gradient),
+                    values[position],
+                    *factors[position],
+                )
             result.append(gradient)
         return result, self._sum(of_units, norms)
+
+    def _adder(self, position):
+        """Function that adds a variable's gradient of the penalty to another.
+
+        Its arguments are the other, the variable's value, and strength / norm
+        of the units of each of its segments.
+        """
+        segments = [
+            s for g in self.groups for s in g.segments if s.position == position
+        ]
+
+        def add(gradient, value, *factors):
+            parts = [
+                s.spread(f, 0.0) for s, f in zip(segments, factors, strict=True)
+            ]
+            added = value * sum(parts[1:], parts[0])
+            return gradient + tf.cast(added, gradient.dtype)
+
+        return add
 
     def after_update(self, optimizer, learning_rate, strength):
         """Threshold, or proximal step, after the optimizer's update.

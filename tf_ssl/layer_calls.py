@@ -70,6 +70,9 @@ def record(model: keras.Model, inputs) -> list[LayerCall]:
     recorder = _Recorder()
 
     def inference(inputs):
+        # TensorFlow traces again if the first time made variables, such as
+        # Keras' own seed generator.
+        recorder.restart()
         # Losses and statistics that layers write stay out of the model.
         with keras.StatelessScope():
             return model(inputs, training=False)
@@ -115,6 +118,10 @@ def operations(model: keras.Model) -> Iterator[tuple[str, Any]]:
 
 class _Recorder:
     def __init__(self):
+        self.restart()
+
+    def restart(self):
+        """Forgets all calls."""
         self.calls: list = []
         self._inside: list[str] = []
         self._makers: dict[int, str] = {}

@@ -114,9 +114,10 @@ class Rebuild:
             zip(graph.calls, found.rules, strict=True)
         ):
             key = id(rule.op)
+            # A layer that is called again folds once.
             if not rule.is_reader or key in biases or key in means:
                 continue
-            if rule is not self._rule_of[key] or not self._findings.live[c]:
+            if not self._findings.live[c]:
                 continue
             for i, tensor in enumerate(call.inputs):
                 if tensor not in found.tracer.axes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tf_ssl.one_pass import one_pass, under_xla
+
 
 class Segment:
     """The weights that one slice gives to the units of a structure.
@@ -37,6 +39,15 @@ class Segment:
             self._source = tf.constant(np.where(flat < 0, size, flat), tf.int32)
             self._keep = None if keep is None else tf.constant(keep)
 
+        def reduce_squares(values):
+            return self._reduce(tf.square(values))
+
+        self._reduce_squares = (
+            reduce_squares
+            if keep is None
+            else one_pass(reduce_squares, keep.size)
+        )
+
     def sums(self, values):
         """Sums over each unit's weights.
 
@@ -46,9 +57,47 @@ class Segment:
         Returns:
             `[size]`.
         """
+        return self._of_units(self._reduce(values))
+
+    def squares(self, values):
+        """Sums over the squares of each unit's weights.
+
+        Args:
+            values: Tensor of the variable's shape.
+
+        Returns:
+            `[size]`.
+        """
+        if self._keep is not None or not self._axes or under_xla():
+            return self._of_units(self._reduce_squares(values))
+        # Writes no squares; XLA does not have it.
+        norms = tf.raw_ops.EuclideanNorm(input=values, axis=self._axes)
+        return self._of_units(tf.square(norms))
+
+    def are_zero(self, values):
+        """Whether all of each unit's weights are zero.
+
+        Args:
+            values: Tensor of the variable's shape.
+
+        Returns:
+            Boolean `[size]`.
+        """
         if self._keep is not None:
             values = tf.where(self._keep, values, tf.zeros([], values.dtype))
-        totals = tf.reshape(tf.reduce_sum(values, self._axes), [-1])
+        # Reads them and writes nothing of their size.
+        low = tf.reduce_min(values, self._axes)
+        high = tf.reduce_max(values, self._axes)
+        alive = tf.logical_or(tf.not_equal(low, 0), tf.not_equal(high, 0))
+        return tf.equal(self._of_units(tf.cast(alive, tf.float32)), 0)
+
+    def _reduce(self, values):
+        if self._keep is not None:
+            values = tf.where(self._keep, values, tf.zeros([], values.dtype))
+        return tf.reduce_sum(values, self._axes)
+
+    def _of_units(self, totals):
+        totals = tf.reshape(totals, [-1])
         if self._in_order:
             return totals
         # Units of -1 are dropped.
@@ -123,10 +172,9 @@ class Groups:
         Returns:
             `[size]`.
         """
-        squares = {
-            s.position: tf.square(values[s.position]) for s in self.segments
-        }
-        return tf.sqrt(self.sums(lambda s: squares[s.position]))
+        return tf.sqrt(
+            tf.add_n([s.squares(values[s.position]) for s in self.segments])
+        )
 
 
 def _not_yet(units, earlier, shape):

@@ -128,7 +128,8 @@ class Structure:
             `"conv1/filters"`.
         size: Number of units.
         slices: `Slice`s: every weight of every unit.
-        kind: "filters", "units", "heads", "embedding", "input" or "block".
+        kind: "filters", "units", "heads", "embedding", "input", "block" or
+            "groups".
         roles: Roles that `norms` counts by default.
         is_dead: Function from a threshold to a boolean array `[size]`.
     """

@@ -17,10 +17,13 @@ Sparse Structures within LSTM", ICLR 2018.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
-from tf_ssl.segments import Groups, Segment
+from tf_ssl.one_pass import one_pass
+from tf_ssl.segments import Segment
 
 
 class ElementThreshold:
@@ -47,18 +50,17 @@ class ElementThreshold:
                 p: None if members.all() else tf.constant(members)
                 for p, members in self._members.items()
             }
+        self._cuts: dict = {}  # position -> function of the value
 
     def _add(self, structure, position_of):
         kernels = [s for s in structure.of(("out",)) if s.units.ndim > 1]
         for part in structure.of(("out", "in")):
             position = position_of(part.variable)
             if part.role == "out" and part.units.ndim == 1 and kernels:
-                producers = Groups(
-                    structure.name,
-                    kernels,
-                    structure.size,
-                    [position_of(k.variable) for k in kernels],
-                )
+                producers = [
+                    Segment(position_of(k.variable), k.units, structure.size)
+                    for k in kernels
+                ]
                 segment = Segment(position, part.units, structure.size)
                 self._biases.append((segment, producers))
                 continue
@@ -73,28 +75,43 @@ class ElementThreshold:
             variables: `keras.Variable`s, by position.
         """
         if self._all:
-            for variable in variables:
-                _zero(variable, self._small(variable))
+            for position, variable in enumerate(variables):
+                self._cut(position, variable)
             return
         for position, cover in self._covers.items():
-            small = self._small(variables[position])
-            _zero(
-                variables[position], small if cover is None else small & cover
-            )
+            self._cut(position, variables[position], cover)
         for segment, producers in self._biases:
-            num_nonzero = producers.sums(
-                lambda s: tf.cast(
-                    tf.not_equal(variables[s.position].value, 0), tf.float32
-                )
+            gone = tf.cast(
+                tf.reduce_all(
+                    [
+                        s.are_zero(
+                            tf.convert_to_tensor(variables[s.position].value)
+                        )
+                        for s in producers
+                    ],
+                    axis=0,
+                ),
+                tf.float32,
             )
-            gone = tf.cast(tf.equal(num_nonzero, 0), tf.float32)
             variable = variables[segment.position]
-            _zero(
-                variable, self._small(variable) & (segment.spread(gone, 0) > 0)
-            )
+            small = self._small(tf.convert_to_tensor(variable.value))
+            _zero(variable, small & (segment.spread(gone, 0) > 0))
 
-    def _small(self, variable):
+    def _cut(self, position, variable, cover=None):
+        """Zeroes small weights of a variable, where `cover` is True."""
+
+        def cut(value):
+            small = self._small(value)
+            where = small if cover is None else small & cover
+            return tf.where(where, tf.zeros([], value.dtype), value)
+
+        if position not in self._cuts:
+            num_weights = math.prod(variable.shape)
+            self._cuts[position] = one_pass(cut, num_weights)
         value = tf.convert_to_tensor(variable.value)
+        variable.assign(self._cuts[position](value))
+
+    def _small(self, value):
         return tf.abs(value) < tf.cast(self._threshold, value.dtype)
 
 

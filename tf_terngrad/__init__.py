@@ -4,7 +4,7 @@ Reference: Wen et al., "TernGrad: Ternary Gradients to Reduce Communication in
 Distributed Deep Learning", NIPS 2017.
 """
 
-from tf_terngrad import callbacks, collectives
+from tf_terngrad import callbacks, collectives, elastic
 from tf_terngrad.agreement import check_agreement
 from tf_terngrad.callbacks.learning_rate_warmup import scaled_learning_rate
 from tf_terngrad.collectives import init, local_rank, local_size, rank, size
@@ -37,6 +37,7 @@ __all__ = [
     "check_agreement",
     "clip",
     "collectives",
+    "elastic",
     "exchange",
     "init",
     "local_rank",

@@ -49,14 +49,16 @@ def check_agreement(facts: dict) -> None:
         )
 
 
-def facts_of(model, steps_per_epoch) -> dict:
+def facts_of(model, steps_per_epoch, optimizer=None) -> dict:
     """What all workers must have in common; not seeds, not paths.
 
     Args:
-        model: Compiled Keras model whose optimizer is built.
+        model: Keras model.
         steps_per_epoch: Int or None.
+        optimizer: Built Keras optimizer; None: the one that the model is
+            compiled with.
     """
-    optimizer = model.optimizer
+    optimizer = optimizer or model.optimizer
     compression = getattr(optimizer, "compression", None)
     return {
         "number of workers": collectives.size(),

@@ -12,6 +12,7 @@ are fixed, because Horovod pairs collectives of different ranks by name and
 ranks may trace differently.
 """
 
+import contextlib
 import copy
 import os
 import sys
@@ -114,6 +115,69 @@ def broadcast_variables(variables: list, root: int = 0) -> None:
     if hvd is None or hvd.size() == 1:
         return
     hvd.broadcast_variables(variables, root_rank=root)
+
+
+def is_elastic() -> bool:
+    """Whether the launcher goes on when a worker is lost or added."""
+    return _launched() and os.environ.get("HOROVOD_ELASTIC") == "1"
+
+
+def says_workers_lost(error: BaseException) -> bool:
+    """Whether an error of TensorFlow's says that another worker is gone.
+
+    By Horovod's name, which is in those of all its ops: Horovod's own wrapper
+    knows some ops only, and takes errors of the others for the end of training.
+    Horovod refuses what workers disagree on with other types of errors.
+    """
+    while error is not None:
+        if isinstance(error, tf.errors.UnknownError):
+            return "Horovod" in str(error)
+        error = error.__cause__
+    return False
+
+
+def rejoin() -> None:
+    """Leaves the other workers and joins those that there are now.
+
+    Rank and size may be others afterwards; process sets are gone.
+
+    Raises:
+        RuntimeError: The launcher has no place for this worker any more, or
+            another one was lost meanwhile.
+    """
+    hvd = _horovod()
+    if hvd is None:
+        return
+    hvd.shutdown()
+    try:
+        hvd.init()
+    except ValueError as error:
+        raise RuntimeError(
+            "This worker cannot join the others again: its host was taken "
+            "away, or another worker was lost at the same time. What Horovod "
+            "says stands above."
+        ) from error
+
+
+@contextlib.contextmanager
+def notices(listener):
+    """Tells a listener when the launcher finds other hosts than before.
+
+    Args:
+        listener: Its `on_hosts_updated(timestamp, result)` is called, in
+            another thread, on one of the workers.
+    """
+    if not is_elastic():
+        yield
+        return
+    from horovod.common.elastic import notification_manager
+
+    notification_manager.init()
+    notification_manager.register_listener(listener)
+    try:
+        yield
+    finally:
+        notification_manager.remove_listener(listener)
 
 
 class Workers:

@@ -2,11 +2,10 @@
 
 import abc
 import functools
-import itertools
 
 import tensorflow as tf
 
-_numbers = itertools.count()
+from tf_terngrad import numbering
 
 
 class Compression(abc.ABC):
@@ -25,7 +24,7 @@ class Compression(abc.ABC):
     def __new__(cls, *args, **kwargs):
         del args, kwargs
         self = super().__new__(cls)
-        self.number = next(_numbers)
+        self.number = numbering.take("compression")
         return self
 
     @functools.cached_property

@@ -1,6 +1,5 @@
 """A Keras optimizer that exchanges gradients before it applies them."""
 
-import itertools
 import math
 
 import keras
@@ -8,14 +7,13 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.python.ops import control_flow_util
 
-from tf_terngrad import checks, collectives
+from tf_terngrad import checks, collectives, numbering
 from tf_terngrad.compression import Compression
 from tf_terngrad.error_feedback import ErrorFeedback
 from tf_terngrad.exchange import components, exchange, path
 from tf_terngrad.local_workers import LocalWorkers
 from tf_terngrad.statistics import ExchangeStatistics
 
-_numbers = itertools.count()
 _XLA_MESSAGE = (
     "DistributedOptimizer cannot run under XLA. Pass jit_compile=False to "
     "model.compile (Keras' default, jit_compile='auto', turns XLA on where "
@@ -111,7 +109,7 @@ class DistributedOptimizer(keras.optimizers.Optimizer):
         self.workers = workers
         # Numbered at construction: the same on all workers, whatever they
         # trace.
-        self._exchange_name = f"optimizer{next(_numbers)}"
+        self._exchange_name = f"optimizer{numbering.take('optimizer')}"
         self.statistics = None
         self.feedback = None
         self._accumulators = []

@@ -3,9 +3,58 @@
 from __future__ import annotations
 
 import numpy as np
+import tensorflow as tf
 
 
-def textured(images: np.ndarray, seed: int = 0) -> np.ndarray:
+class Textured:
+    """A set of images, each on a texture of its own: see `textured`.
+
+    Textures of training images are other ones in every epoch, those of test
+    images always the same; both are repeated by a restart.
+
+    Args:
+      images: `models.data.ImageClassification` of images in [0, 1].
+    """
+
+    def __init__(self, images):
+        self._images = images
+        self.name = f"{images.name} textured"
+
+    def __getattr__(self, name):
+        """Sizes and shapes are those of the images."""
+        return getattr(self._images, name)
+
+    def train(
+        self, batch_size, rank=0, size=1, seed=0, start_epoch=0, num_ranks=1
+    ):
+        """See `ImageClassification.train`."""
+        first = start_epoch * self._images.steps_per_epoch(batch_size, size)
+        batches = self._images.train(
+            batch_size, rank, size, seed, start_epoch, num_ranks
+        )
+        return _textured_batches(batches, (1 + seed, rank), first)
+
+    def test(self, batch_size, rank=0, size=1):
+        """See `ImageClassification.test`."""
+        batches = self._images.test(batch_size, rank, size)
+        return _textured_batches(batches, (0, rank), 0)
+
+
+def _textured_batches(batches, seed, first):
+    def of_batch(number, images, labels):
+        (on_texture,) = tf.numpy_function(
+            lambda images, number: textured(images, (*seed, int(number))),
+            [images, number],
+            [tf.float32],
+        )
+        return tf.ensure_shape(on_texture, images.shape), labels
+
+    return batches.enumerate(first).map(
+        lambda number, batch: of_batch(number, *batch)
+    )
+
+
+def textured(images: np.ndarray, seed=0) -> np.ndarray:
     """Images on coloured or grey textures, as MNIST-M's.
 
     |image - texture|, where each texture is smooth noise: random numbers on a
@@ -13,7 +62,8 @@ def textured(images: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Args:
       images: float `[images, height, width, channels]` in [0, 1].
-      seed: of the textures; image i of an array always has the same.
+      seed: of the textures, an integer >= 0 or a tuple of them; image i of an
+        array always has the same.
 
     Returns:
       float32 of the same shape, in [0, 1].

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
-# Metrics of an epoch's line, those that the logs have: name, format, unit.
+from models.run.unit_counts import PREFIX
+
+# Metrics of an epoch's line behind those of the task, if the logs have them:
+# name, format, unit.
 _COLUMNS = (
-    ("loss", "{:.4f}", ""),
-    ("accuracy", "{:.4f}", ""),
-    ("val_loss", "{:.4f}", ""),
-    ("val_accuracy", "{:.4f}", ""),
-    ("images_per_second", "{:,.0f}", "images/s"),
     ("bits_per_element", "{:.2f}", "bits/element"),
     ("zero_fraction", "{:.1%}", "zeros"),
     ("zero_rows", "{:.1%}", "zero rows"),
@@ -32,11 +30,13 @@ class Progress(keras.callbacks.Callback):
     Args:
       epochs: number of epochs of the whole run.
       steps_per_epoch: number of steps of an epoch.
-      batch_size: examples of a step, of all workers together.
+      batch_size: units of a step, of all workers together.
       write: takes text, such as `sys.stdout.write`.
       is_terminal: whether `write` writes to one.
       first_epoch: number of epochs done before this call of `fit`.
       steps: number of steps of the whole run; None is all epochs.
+      unit: what the rate counts.
+      columns: (metric, format) of what the task measures.
     """
 
     def __init__(
@@ -48,12 +48,20 @@ class Progress(keras.callbacks.Callback):
         is_terminal: bool = False,
         first_epoch: int = 0,
         steps: int | None = None,
+        unit: str = "images",
+        columns: Sequence[tuple[str, str]] = (),
     ):
         super().__init__()
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
         self.steps = steps or epochs * steps_per_epoch
+        self._rate = f"{unit}_per_second"
+        self._columns = (
+            *((name, form, "") for name, form in columns),
+            (self._rate, "{:,.0f}", f"{unit}/s"),
+            *_COLUMNS,
+        )
         self._write = write
         self._is_terminal = is_terminal
         self._interval = _TERMINAL_SECONDS if is_terminal else _LOG_SECONDS
@@ -77,7 +85,7 @@ class Progress(keras.callbacks.Callback):
         step = (self._done - 1) % self.steps_per_epoch + 1
         seconds = now - self._epoch_begin
         logs = dict(logs or {})
-        logs["images_per_second"] = step * self.batch_size / seconds
+        logs[self._rate] = step * self.batch_size / seconds
         self._line(
             f"{self._name}  step {step}/{self.steps_per_epoch}  "
             + self._text(logs),
@@ -89,11 +97,14 @@ class Progress(keras.callbacks.Callback):
 
     def _text(self, logs: dict) -> str:
         parts = []
-        for name, form, unit in _COLUMNS:
+        for name, form, unit in self._columns:
             if name in logs:
                 # A unit says what the number is; a name is needed otherwise.
                 value = form.format(float(logs[name]))
                 parts.append(f"{value} {unit}" if unit else f"{name} {value}")
+        units = [str(n) for key, n in logs.items() if key.startswith(PREFIX)]
+        if units:
+            parts.append(f"{'-'.join(units)} units")
         left = self.steps - self._done
         if left > 0:
             elapsed = time.perf_counter() - self._begin

@@ -12,17 +12,22 @@ class Throughput(keras.callbacks.Callback):
 
     - `epoch`: number of epochs done, `step`: number of steps done
     - `learning_rate`: that of the next update
-    - `images_per_second`: of all workers, over the training steps
+    - `images_per_second`, or another unit: of all workers, over the training
+      steps
     - `seconds`: of the epoch with its validation
 
     Args:
-      batch_size: examples of a step, of all workers together.
+      batch_size: units of a step, of all workers together.
       first_step: steps done before this call of `fit`.
+      unit: what the rate counts.
     """
 
-    def __init__(self, batch_size: int, first_step: int = 0):
+    def __init__(
+        self, batch_size: int, first_step: int = 0, unit: str = "images"
+    ):
         super().__init__()
         self.batch_size = batch_size
+        self.unit = unit
         self._step = first_step
         self._steps_of_epoch = 0
         self._begin = self._end = 0.0
@@ -43,7 +48,7 @@ class Throughput(keras.callbacks.Callback):
         logs["learning_rate"] = float(
             keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
         )
-        logs["images_per_second"] = (
+        logs[f"{self.unit}_per_second"] = (
             self._steps_of_epoch * self.batch_size / seconds
         )
         logs["seconds"] = time.perf_counter() - self._begin

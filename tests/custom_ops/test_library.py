@@ -54,6 +54,32 @@ def test_status_and_description_agree(compiled):
     assert info_module.lines()[0] == f"custom_ops: {custom_ops.describe()}"
 
 
+def test_status_of_the_sparse_convolution(compiled):
+    state = custom_ops.status()["sparse_conv"]
+    assert state["isa"] in ("scalar", "avx2", "avx512")
+    assert state["kernels"][-1] == "scalar"
+    assert state["generated_code"] == any(
+        name.endswith("_jit") for name in state["kernels"]
+    )
+    code = "generated code" if state["generated_code"] else "no generated code"
+    assert info_module.lines()[1].startswith(
+        f"sparse convolution: {state['isa']}, {code}"
+    )
+
+
+@pytest.mark.slow
+def test_generated_code_is_refused_by_the_environment(compiled):
+    run = subprocess.run(
+        [sys.executable, "-m", "custom_ops.info"],
+        env={"SPARSE_CONV_JIT": "0", "SPARSE_CONV_ISA": "avx2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "no generated code (executable memory is refused, or " in run.stdout
+    assert "avx512" not in run.stdout.splitlines()[1]
+
+
 @pytest.mark.slow
 def test_fallback_warns_once():
     script = (

@@ -8,8 +8,10 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def launch(num_workers, arguments, timeout=150, **environment):
+def launch(num_workers, arguments, timeout=150, options=(), **environment):
     """Runs `python arguments` under horovodrun; returns the finished process.
+
+    `options` are more of horovodrun's.
 
     A worker that waits for a collective which the others never call gives up
     after half a minute; everything is killed after `timeout` seconds.
@@ -28,7 +30,7 @@ def launch(num_workers, arguments, timeout=150, **environment):
         "TF_NUM_INTRAOP_THREADS": "1",
         **environment,
     }
-    command = ["horovodrun", "-np", str(num_workers), "--gloo"]
+    command = ["horovodrun", "-np", str(num_workers), "--gloo", *options]
     with subprocess.Popen(
         [*command, sys.executable, *arguments],
         cwd=ROOT,

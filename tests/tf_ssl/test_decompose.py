@@ -169,6 +169,12 @@ def test_what_cannot_be_decomposed_is_named():
         ("one", "rank 1 already"),
     ]
     assert "grouped: left whole: a grouped convolution" in str(report)
+    with pytest.raises(ValueError) as error:
+        decompose(model, ranks={"grouped": 2})
+    assert str(error.value) == (
+        "Invalid value for argument ranks. Expected layers that can be "
+        "decomposed. Received: 'grouped', a grouped convolution"
+    )
 
 
 def test_zero_kernel_and_shared_layer():

@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_ssl import runtimes
 from tf_ssl.export import check_export, export
@@ -210,3 +211,127 @@ def test_subclassed_models(tmp_path):
         "Invalid value for argument batch_size. Expected None, for net is no "
         "Functional or Sequential model. Received: batch_size=2"
     )
+
+
+def _integers(path):
+    """Names of the types of a file's tensors."""
+    details = tf.lite.Interpreter(str(path)).get_tensor_details()
+    return {np.dtype(detail["dtype"]).name for detail in details}
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_int8(tmp_path, batch_size):
+    model = _convnet()
+    images = np.random.default_rng(0).standard_normal((64, 12, 12, 4))
+    path = export(
+        model,
+        tmp_path / "net.tflite",
+        "tflite",
+        batch_size=batch_size,
+        quantize="int8",
+        representative=images,
+    )
+    assert "int8" in _integers(path)
+    assert 1e-4 < check_export(model, path, images[: batch_size or 4]) < 0.1
+    # Ranges are those of the examples: of smaller ones other outputs clip.
+    export(
+        model,
+        tmp_path / "small.tflite",
+        "tflite",
+        batch_size=batch_size,
+        quantize="int8",
+        representative=1e-2 * images,
+    )
+    sample = images[: batch_size or 4]
+    assert check_export(model, tmp_path / "small.tflite", sample) > 0.3
+
+
+def test_int8_takes_a_quarter_of_the_bytes(tmp_path):
+    model = keras.Sequential([keras.Input((900,)), layers.Dense(64)])
+    export(model, tmp_path / "float.tflite", "tflite")
+    export(
+        model,
+        tmp_path / "int8.tflite",
+        "tflite",
+        quantize="int8",
+        representative=np.ones((4, 900)),
+    )
+    sizes = [
+        (tmp_path / f"{name}.tflite").stat().st_size
+        for name in ("int8", "float")
+    ]
+    assert sizes[0] < 0.3 * sizes[1]
+
+
+def test_int8_of_several_inputs(tmp_path):
+    model = _two_inputs(False)
+    random = np.random.default_rng(0)
+    sample = [random.standard_normal((32, 4)), 3 * random.random((32, 4))]
+    path = export(
+        model,
+        tmp_path / "net.tflite",
+        "tflite",
+        quantize="int8",
+        representative=sample,
+    )
+    assert check_export(model, path, sample) < 0.1
+
+
+def test_int8_of_subclassed_models(tmp_path):
+    model = _Subclass(name="net")
+    sample = np.linspace(-1, 1, 24).reshape(8, 3).astype(np.float32)
+    model(sample)
+    path = export(
+        model,
+        tmp_path / "net.tflite",
+        "tflite",
+        quantize="int8",
+        representative=sample,
+    )
+    assert "int8" in _integers(path)
+    assert check_export(model, path, sample[:1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    "format, options, message",
+    [
+        (
+            "tflite",
+            {"quantize": "int4"},
+            "Invalid value for argument quantize. Expected one of {'int8'}. "
+            "Received: quantize='int4'",
+        ),
+        (
+            "onnx",
+            {"quantize": "int8"},
+            "Invalid value for argument quantize. Expected None for "
+            "format='onnx'; 'tflite' has integers. Received: quantize='int8'",
+        ),
+        (
+            "tflite",
+            {"quantize": "int8"},
+            "Invalid value for argument representative. Expected typical "
+            "inputs with a batch axis, for quantize='int8' finds the ranges of "
+            "activations from them. Received: representative=None",
+        ),
+        (
+            "tflite",
+            {"representative": np.ones((2, 8))},
+            "Invalid value for argument representative. Expected None without "
+            "quantize='int8'. Received: inputs",
+        ),
+        (
+            "tflite",
+            {"quantize": "int8", "representative": np.full((2, 8), np.nan)},
+            "Invalid value for argument representative. Expected finite arrays "
+            "with the same number of examples. Received: shapes [(2, 8)]",
+        ),
+    ],
+)
+def test_refuses_quantization(tmp_path, format, options, message):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
+    path = tmp_path / _PATHS[format]
+    with pytest.raises(ValueError) as error:
+        export(model, path, format, **options)
+    assert str(error.value) == message
+    assert not path.exists()

@@ -76,6 +76,16 @@ def test_forces_are_tangent_and_keep_length(norm):
     np.testing.assert_array_less(np.abs(products), 1e-12 * scale + 1e-30)
 
 
+def test_of_a_variable_in_eager_mode():
+    kernel = keras.Variable(awkward_kernel((3, 8)))
+    with tf.GradientTape() as tape:
+        value = ForceRegularizer(0.5)(kernel)
+    gradient = tape.gradient(value, kernel.value)
+    expected, forces = reference(kernel.numpy(), "l1")
+    np.testing.assert_allclose(float(value), 0.5 * expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, -0.5 * forces, rtol=1e-4, atol=1e-5)
+
+
 def test_two_equal_filters_have_no_force_between_them():
     kernel = np.ones((4, 2), np.float32)
     value, gradient = gradient_of(ForceRegularizer(1.0), kernel)

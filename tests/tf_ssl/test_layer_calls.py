@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_ssl.layer_calls import operations, record
 
@@ -33,6 +34,26 @@ def test_calls():
     (add,) = (c for c in calls if type(c.layer).__name__ == "Add")
     assert set(add.reads) == {"norm", "other"}
     assert by_name["norm"].argument("training") is False
+
+
+class MakesVariableLate(layers.Layer):
+    late = None
+
+    def call(self, x):
+        if self.late is None:
+            object.__setattr__(self, "late", tf.Variable(1.0))
+        return x * self.late
+
+
+def test_calls_once_where_a_first_call_makes_variables():
+    # TensorFlow then traces twice.
+    inputs = keras.Input((2,))
+    layer = MakesVariableLate()
+    model = keras.Model(inputs, layers.Dense(3, name="dense")(layer(inputs)))
+    object.__setattr__(layer, "late", None)
+    calls = record(model, np.zeros((1, 2), np.float32))
+    assert [call.name for call in calls] == [layer.name, "dense"]
+    assert calls[1].reads == (layer.name,)
 
 
 def test_calls_inside_layers():

@@ -104,25 +104,32 @@ def test_units_of_a_language_model():
     )
 
 
-def test_directions_under_a_mask_stay_equal():
-    x = inputs = keras.Input([6], dtype="int32")
+@pytest.mark.parametrize("return_sequences", [True, False])
+@pytest.mark.parametrize("merge_mode", ["concat", None])
+def test_directions_under_a_mask(merge_mode, return_sequences):
+    x = inputs = keras.Input([None], dtype="int32")
     x = layers.Embedding(11, 8, mask_zero=True, name="embedding")(x)
     x = layers.Bidirectional(
-        layers.LSTM(5, return_sequences=True, name="lstm"), name="both"
+        layers.LSTM(5, return_sequences=return_sequences, name="lstm"),
+        merge_mode=merge_mode,
+        name="both",
     )(x)
-    model = fill(keras.Model(inputs, layers.Dense(2)(layers.LSTM(3)(x))))
-    forward, backward = (
-        s
-        for s in tf_ssl.find_structures(model)
-        if "lstm" in s.name and s.size == 5
-    )
-    forward.zero([0, 1])
-    backward.zero([0, 1, 2])
+    if merge_mode is None:
+        x = layers.Concatenate()(x)
+    if return_sequences:
+        x = layers.LSTM(3)(x)
+    model = fill(keras.Model(inputs, layers.Dense(2)(x)))
+    structures = tf_ssl.find_structures(model)
+    structures["forward_lstm/units"].zero([0, 1])
+    structures["backward_lstm/units"].zero([0, 1, 2])
     small = tf_ssl.shrink(model)
-    assert isinstance(small.get_layer("both"), layers.Bidirectional)
-    assert small.get_layer("both").forward_layer.units == 3
-    assert small.get_layer("both").backward_layer.units == 3
+    assert small.get_layer("forward_lstm").units == 3
+    assert small.get_layer("backward_lstm").units == 2
     tokens = np.array([[1, 10, 3, 0, 0, 0], [4, 4, 0, 0, 0, 0]])
     np.testing.assert_allclose(
         small(tokens), model(tokens), rtol=1e-5, atol=1e-6
+    )
+    # Padding changes nothing.
+    np.testing.assert_allclose(
+        small(tokens[:, :3]), model(tokens), rtol=1e-5, atol=1e-6
     )

@@ -17,9 +17,8 @@ class SparseKernelLayer(keras.layers.Layer):
     The positions are fixed: training moves values, also through zero. Sums are
     of float32 whatever the layer's dtype policy.
 
-    Under `compile(jit_compile=True)` a dense convolution computes the same;
-    with "auto", Keras' default, a model with such a layer is not compiled by
-    XLA.
+    Keras does not compile a model with such a layer by XLA; under
+    `tf.function(jit_compile=True)` a dense convolution computes the same.
 
     Args:
         num_nonzeros: Integer >= 0.

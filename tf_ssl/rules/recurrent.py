@@ -148,8 +148,8 @@ class Bidirectional(Rule):
     """Two directions, each of its own size.
 
     Keras' Bidirectional cannot have different sizes: then the two layers, a
-    flip and a concatenation stand in for it. Where a mask or states must pass,
-    both keep equally many units.
+    flip and a concatenation stand in for it, each with the mask. Where states
+    must pass, all units stay.
     """
 
     is_reader = True
@@ -174,9 +174,6 @@ class Bidirectional(Rule):
         if op.merge_mode in ("sum", "ave", "mul"):
             tracer.elements.union(*made)
             return [Axis(-1, made[0])]
-        masked = self.call.arguments[1].get("mask") is not None
-        if masked:
-            tracer.banks.append(np.stack(made))
         if op.merge_mode is None:
             return [Axis(-1, ids) for ids in made]
         return [Axis(-1, np.concatenate(made))]
@@ -267,7 +264,6 @@ class TwoDirections:
         self.merge_mode, self.name = merge_mode, name
 
     def __call__(self, x, **kwargs):
-        kwargs.pop("mask", None)
         first, second = (
             self.forward_layer(x, **kwargs),
             self.backward_layer(x, **kwargs),

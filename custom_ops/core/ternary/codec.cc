@@ -89,17 +89,42 @@ Codec::Codec(int64_t num_workers)
     powers_of_base_.push_back(Power(base_, digit));
     all_zero_ += powers_of_base_.back();
   }
-  if (unpack_base_ <= kMaxTableEntries) {
-    sums_.assign(unpack_base_ * kUnpackStride, 0.0f);
+  if (num_workers_ <= kMaxByteWorkers) {
+    table_.assign(unpack_base_ * kUnpackStride, 0);
     for (uint64_t value = 0; value < unpack_base_; ++value) {
       uint64_t rest = value;
       for (int i = 0; i < unpack_digits_; ++i, rest /= base_) {
-        sums_[(value + 1) * kUnpackStride - unpack_digits_ + i] =
-            static_cast<float>(static_cast<int64_t>(rest % base_) -
-                               num_workers_);
+        table_[(value + 1) * kUnpackStride - unpack_digits_ + i] =
+            static_cast<uint8_t>(rest % base_);
       }
     }
+    thirds_ = MakeThirds();
   }
+}
+
+Thirds Codec::MakeThirds() const {
+  using Wide = unsigned __int128;
+  Thirds thirds;
+  thirds.third = (digits_ + 2) / 3;
+  thirds.base = static_cast<uint32_t>(base_);
+  thirds.low = Power(base_, thirds.third);
+  thirds.low_two = thirds.low * thirds.low;
+  thirds.per_low_two = (1 - 0x1p-50) / static_cast<double>(thirds.low_two);
+  // A product with the base fits 32 bits.
+  thirds.fraction_bits = __builtin_clz(static_cast<uint32_t>(base_));
+  const auto factor = [&](int shift) {
+    return (Wide{1} << (thirds.fraction_bits + shift)) / thirds.low + 1;
+  };
+  int shift = 0;
+  while (factor(shift + 1) < (Wide{1} << 32)) ++shift;
+  thirds.fraction_shift = shift;
+  thirds.to_fraction = static_cast<uint64_t>(factor(shift));
+  // What a fraction is too large by is less than 1 + part / 2^shift.
+  if ((Wide{thirds.low} + (Wide{1} << shift)) * thirds.low <=
+      (Wide{1} << (thirds.fraction_bits + shift))) {
+    thirds.digits = digits_;
+  }
+  return thirds;
 }
 
 void Codec::Pack(const uint16_t* plus, const uint16_t* minus, int64_t count,
@@ -145,27 +170,35 @@ void Codec::PackSums(const int32_t* sums, int64_t count,
   }
 }
 
-void Codec::Unpack(const uint64_t* words, int64_t count, float* sums) const {
+void Codec::Unpack(const uint64_t* words, int64_t num_words,
+                   int32_t* sums) const {
+  for (int64_t w = 0; w < num_words; ++w) {
+    uint64_t rest = words[w];
+    for (int i = 0; i < digits_; ++i, rest /= base_) {
+      *sums++ = static_cast<int32_t>(rest % base_);
+    }
+  }
+}
+
+void Codec::Unpack(const uint64_t* words, int64_t num_words,
+                   uint8_t* sums) const {
+  const auto vectors = ActiveKernels().unpack_thirds;
+  if (vectors != nullptr && thirds_.digits != 0) {
+    vectors(thirds_, words, num_words, sums);
+    return;
+  }
   // From the last word and the highest digits on: what an entry of the table,
   // or a lowest group of fewer digits, has before its digits is then
   // overwritten.
-  for (int64_t w = NumWords(count) - 1; w >= 0; --w) {
-    float* end = sums + (w + 1) * digits_;
+  for (int64_t w = num_words - 1; w >= 0; --w) {
+    uint8_t* end = sums + (w + 1) * digits_;
     const auto write = [&](uint64_t group) {
-      if (!sums_.empty()) {
-        std::memcpy(end - kUnpackStride, &sums_[group * kUnpackStride],
-                    kUnpackStride * sizeof(float));
-      } else {
-        end[-1] =
-            static_cast<float>(static_cast<int64_t>(group) - num_workers_);
-      }
+      std::memcpy(end - kUnpackStride, &table_[group * kUnpackStride],
+                  kUnpackStride);
       end -= unpack_digits_;
     };
-    if (unpack_groups_ == 0) {
-      write(words[w]);
-      continue;
-    }
-    const uint64_t top = top_.Divide(words[w]);
+    // A word that no workers sent must not lead out of the table.
+    const uint64_t top = std::min(top_.Divide(words[w]), unpack_base_ - 1);
     write(top);
     // rest / below_top_ in units of 2^-64, too large by less than 3 of them.
     // below_top_ is smaller than 2^64 / 3, so no digit changes.

@@ -6,7 +6,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "custom_ops/core/ternary/kernels.h"
+
 namespace ternary {
+
+// With more workers sums of digits do not fit a byte.
+constexpr int64_t kMaxByteWorkers = 127;
 
 // Division of any 64-bit number by one fixed divisor >= 2, as a multiplication
 // (Granlund and Montgomery, "Division by Invariant Integers using
@@ -46,17 +51,20 @@ class Codec {
   // Sums of digits, each in [0, 2N], to words.
   void PackSums(const int32_t* sums, int64_t count, uint64_t* words) const;
 
-  // Words to `count` sums in [-N, N]. Writes up to the next multiple of
-  // digits(), and kSlack entries before the first sum.
-  void Unpack(const uint64_t* words, int64_t count, float* sums) const;
-  static constexpr int kSlack = 8;
+  // Words to their digits, num_words * digits() of them, each in [0, 2N].
+  void Unpack(const uint64_t* words, int64_t num_words, int32_t* sums) const;
+  // The same in bytes, for N <= kMaxByteWorkers. Writes up to kDigitSlack bytes
+  // more on both sides.
+  void Unpack(const uint64_t* words, int64_t num_words, uint8_t* sums) const;
 
  private:
   explicit Codec(int64_t num_workers);
 
   static constexpr int kPackBits = 9;  // index bits of a pack table
   static constexpr uint64_t kPackEntries = uint64_t{1} << kPackBits;
-  static constexpr int kUnpackStride = 4;  // digits per unpack table entry
+  static constexpr int kUnpackStride = 4;  // bytes of an unpack table entry
+
+  Thirds MakeThirds() const;
 
   int64_t num_workers_;
   uint64_t base_;
@@ -76,8 +84,9 @@ class Codec {
   Divider top_;           // by below_top_
   uint64_t to_fraction_;  // 2^(64 + fraction_shift_) / below_top_
   int fraction_shift_;
-  // [unpack_base_][kUnpackStride], the digits last; or empty
-  std::vector<float> sums_;
+  // [unpack_base_][kUnpackStride], the digits last
+  std::vector<uint8_t> table_;
+  Thirds thirds_;
 };
 
 }  // namespace ternary

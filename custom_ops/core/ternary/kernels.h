@@ -46,6 +46,26 @@ struct Counts {
   int64_t clipped = 0;
 };
 
+// How words of `digits` digits fall into three parts of `third` digits, the
+// highest one with fewer. A part below base^third is made a fraction of
+// `fraction_bits` bits, whose integer part after each multiplication by `base`
+// is the next digit, the highest first; both fit 32 bits.
+struct Thirds {
+  int digits = 0;  // 0: words of this base do not fall so
+  int third;
+  uint32_t base;
+  uint64_t low;        // base^third
+  uint64_t low_two;    // base^(2 third)
+  double per_low_two;  // 1 / low_two, a little less
+  // part * to_fraction >> fraction_shift, plus 1: too large by less than what
+  // `third` multiplications make a digit of.
+  uint64_t to_fraction;
+  int fraction_shift;
+  int fraction_bits;
+};
+// Bytes that unpacking may write around the digits.
+constexpr int kDigitSlack = 16;
+
 struct Kernels {
   const char* name;
 
@@ -68,12 +88,6 @@ struct Kernels {
   void (*widen_f16)(const uint16_t* data, int64_t count, float* out);
   void (*widen_bf16)(const uint16_t* data, int64_t count, float* out);
 
-  // out[i] = sums[i] * ratio, rounded once. past_cache: only a hint that `out`
-  // is written as a part of more than a cache holds: memory then need not be
-  // read first.
-  void (*scale_f32)(const float* sums, int64_t count, float ratio,
-                    bool past_cache, float* out);
-
   // The trit format: groups of 160 elements in 32 bytes. Byte j of group g is
   // the sum over k = 0..4 of 3^k * (1 + plus - minus) of element
   // 160 * g + 32 * k + j.
@@ -81,7 +95,12 @@ struct Kernels {
                      int64_t groups, uint8_t* bytes);
   // Adds the trits of the bytes to the sums of their elements.
   void (*add_trits)(const uint8_t* bytes, int64_t groups, uint8_t* sums);
-  // out[i] = (sums[i] - offset) * ratio, rounded once.
+  // Words to their digits, num_words * thirds.digits of them. May be null.
+  void (*unpack_thirds)(const Thirds& thirds, const uint64_t* words,
+                        int64_t num_words, uint8_t* sums);
+  // out[i] = (sums[i] - offset) * ratio, rounded once. past_cache: only a hint
+  // that `out` is written as a part of more than a cache holds: memory then
+  // need not be read first.
   void (*scale_u8)(const uint8_t* sums, int64_t count, int32_t offset,
                    float ratio, bool past_cache, float* out);
 };

@@ -205,9 +205,9 @@ const Kernels kAvx2Kernels = {
     Ternarize<double>,
     WidenF16Avx2,
     WidenBf16,
-    ScaleVectors,
     PackTritsAvx2,
     AddTrits,
+    nullptr,
     ScaleU8Vectors,
 };
 

@@ -160,11 +160,6 @@ inline void WidenBf16(const uint16_t* data, int64_t count, float* out) {
   }
 }
 
-inline void Scale(const float* sums, int64_t count, float ratio, bool,
-                  float* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
-}
-
 // Elements of a group of the trit format, and its bytes.
 constexpr int kGroupParts = 5;
 constexpr int kGroupBytes = 32;

@@ -15,9 +15,9 @@ const Kernels kScalarKernels = {
     Ternarize<double>,
     WidenF16,
     WidenBf16,
-    Scale,
     PackTrits,
     AddTrits,
+    nullptr,
     ScaleU8,
 };
 

@@ -97,9 +97,9 @@ class Philoxes {
 constexpr int kStep = 64;
 // Elements whose random bytes are made at a time, between comparisons: short,
 // so that memory does not idle meanwhile.
-constexpr int kBurst = 768;
+constexpr int kBurst = 384;
 // Elements whose ties are collected at a time.
-constexpr int kPiece = 11 * kBurst;
+constexpr int kPiece = 22 * kBurst;
 // How far ahead elements are fetched.
 constexpr int kAhead = 1024;
 
@@ -207,6 +207,44 @@ inline void Prefetch(const float* data) {
   }
 }
 
+// Compares `count` elements, at most kBurst, and sets their bits. `first` is
+// where they begin in the piece.
+template <typename Isa>
+void CompareBurst(const float* data, const uint8_t* bytes, int first, int count,
+                  const Levels& levels, uint16_t* plus, uint16_t* minus,
+                  Ties* ties, typename Isa::Vector* clipped, int64_t* nonzero) {
+  typename Isa::Vector over = *clipped;  // in a register
+  int64_t fired = 0;
+  int i = 0;
+  for (; i + kStep <= count; i += kStep) {
+    Prefetch(data + i);
+    const Masks masks = Isa::Compare(data + i, bytes + i, levels, &over);
+    const uint64_t minus_bits = masks.certain & masks.negative;
+    const uint64_t plus_bits = masks.certain ^ minus_bits;
+    std::memcpy(plus + i / 16, &plus_bits, 8);
+    std::memcpy(minus + i / 16, &minus_bits, 8);
+    fired += __builtin_popcountll(masks.certain);
+    ties->Add(first + i, masks.open);
+  }
+  if (const int rest = count - i; rest > 0) {
+    float padded[kStep] = {};
+    std::copy_n(data + i, rest, padded);
+    Masks masks = Isa::Compare(padded, bytes + i, levels, &over);
+    const uint64_t valid = (uint64_t{1} << rest) - 1;
+    masks.certain &= valid;
+    for (int j = 0; j < rest; j += 16) {
+      plus[(i + j) / 16] |=
+          static_cast<uint16_t>((masks.certain & ~masks.negative) >> j);
+      minus[(i + j) / 16] |=
+          static_cast<uint16_t>((masks.certain & masks.negative) >> j);
+    }
+    fired += __builtin_popcountll(masks.certain);
+    ties->Add(first + i, masks.open & valid);
+  }
+  *clipped = over;
+  *nonzero += fired;
+}
+
 template <typename Isa>
 Counts TernarizeVectors(const Run<float>& run, uint16_t* plus,
                         uint16_t* minus) {
@@ -233,40 +271,16 @@ Counts TernarizeVectors(const Run<float>& run, uint16_t* plus,
     const int count =
         static_cast<int>(std::min<int64_t>(kPiece, run.count - first));
     Ties ties;
-    for (int i = 0; i < count; i += kStep) {
-      if (i % kBurst == 0) {
-        RandomBytes(block_philoxes, (run.first + first + i) / kPhiloxBlock,
-                    std::min(kBurst, count - i), bytes + i);
-      }
+    for (int i = 0; i < count; i += kBurst) {
+      const int burst = std::min(kBurst, count - i);
+      RandomBytes(block_philoxes, (run.first + first + i) / kPhiloxBlock, burst,
+                  bytes + i);
       // Bit 0 of the planes is the first bit of a Philox block, so this is a
       // multiple of 16.
       const int64_t entry = (run.first_bit + first + i) / 16;
-      const float* data = run.data + first + i;
-      if (count - i >= kStep) {
-        Prefetch(data);
-        const Masks masks = Isa::Compare(data, bytes + i, levels, &clipped);
-        const uint64_t plus_bits = masks.certain & ~masks.negative;
-        const uint64_t minus_bits = masks.certain & masks.negative;
-        std::memcpy(plus + entry, &plus_bits, 8);
-        std::memcpy(minus + entry, &minus_bits, 8);
-        counts.nonzero += __builtin_popcountll(masks.certain);
-        ties.Add(i, masks.open);
-      } else {
-        const int rest = count - i;
-        float padded[kStep] = {};
-        std::copy_n(data, rest, padded);
-        Masks masks = Isa::Compare(padded, bytes + i, levels, &clipped);
-        const uint64_t valid = (uint64_t{1} << rest) - 1;
-        masks.certain &= valid;
-        for (int j = 0; j < rest; j += 16) {
-          plus[entry + j / 16] |=
-              static_cast<uint16_t>((masks.certain & ~masks.negative) >> j);
-          minus[entry + j / 16] |=
-              static_cast<uint16_t>((masks.certain & masks.negative) >> j);
-        }
-        counts.nonzero += __builtin_popcountll(masks.certain);
-        ties.Add(i, masks.open & valid);
-      }
+      CompareBurst<Isa>(run.data + first + i, bytes + i, i, burst, levels,
+                        plus + entry, minus + entry, &ties, &clipped,
+                        &counts.nonzero);
     }
     counts.nonzero +=
         ResolveTies(run, tie_philoxes, first, bytes, &ties, plus, minus);
@@ -299,17 +313,6 @@ inline int64_t Unaligned(const float* out, int64_t count, bool past_cache) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(out) / sizeof(float);
   const int64_t before = static_cast<int64_t>((8 - address % 8) % 8);
   return past_cache ? std::min(before, count) : 0;
-}
-
-inline void ScaleVectors(const float* sums, int64_t count, float ratio,
-                         bool past_cache, float* out) {
-  const __m256 ratios = _mm256_set1_ps(ratio);
-  const int64_t first = Unaligned(out, count, past_cache);
-  Scale(sums, first, ratio, false, out);
-  const int64_t i = StoreVectors(first, count, past_cache, out, [&](int64_t i) {
-    return _mm256_mul_ps(_mm256_loadu_ps(sums + i), ratios);
-  });
-  Scale(sums + i, count - i, ratio, false, out + i);
 }
 
 inline void ScaleU8Vectors(const uint8_t* sums, int64_t count, int32_t offset,

@@ -10,6 +10,7 @@
 #include <random>
 #include <vector>
 
+#include "custom_ops/core/ternary/codec.h"
 #include "custom_ops/core/ternary/ternary.h"
 #include "custom_ops/core/ternary/ternary_test.h"
 
@@ -198,10 +199,8 @@ void CompareScale(const Kernels& expected, const Kernels& actual,
   const int64_t count = random->Below(300);
   const int64_t shift = random->Below(kMaxShift);
   std::vector<uint8_t> sums(count + shift);
-  std::vector<float> floats(count + shift);
   for (size_t i = 0; i < sums.size(); ++i) {
     sums[i] = static_cast<uint8_t>(random->Bits());
-    floats[i] = static_cast<float>(random->Below(1000) - 500);
   }
   const float ratio = static_cast<float>(random->Normal());
   const int32_t offset = static_cast<int32_t>(random->Below(128));
@@ -209,14 +208,41 @@ void CompareScale(const Kernels& expected, const Kernels& actual,
   std::vector<float> out[2];
   for (int i = 0; i < 2; ++i) {
     const Kernels& kernels = i == 0 ? expected : actual;
-    out[i].resize(2 * count + shift);
+    out[i].resize(count + shift);
     kernels.scale_u8(sums.data() + shift, count, offset, ratio, past_cache,
                      out[i].data() + shift);
-    kernels.scale_f32(floats.data() + shift, count, ratio, past_cache,
-                      out[i].data() + shift + count);
   }
   for (size_t i = 0; i < out[0].size(); ++i) {
     CHECK(SameBits(out[0][i], out[1][i]));
+  }
+}
+
+// Digits of random words of all workers from 1 to 127.
+void CompareUnpack(const Kernels& actual, Random* random) {
+  for (int64_t num_workers = 1; num_workers <= kMaxByteWorkers; ++num_workers) {
+    const Codec& codec = Codec::ForWorkers(num_workers);
+    const int64_t num_words = random->Below(40);
+    const int64_t count = num_words * codec.digits();
+    std::vector<int32_t> sums(count);
+    for (int32_t& sum : sums) {
+      const int64_t largest = 2 * num_workers;
+      sum = static_cast<int32_t>(random->Below(3) == 0
+                                     ? random->Below(2) * largest
+                                     : random->Below(largest + 1));
+    }
+    std::vector<uint64_t> words(num_words);
+    codec.PackSums(sums.data(), count, words.data());
+    std::vector<uint8_t> digits(count + 2 * kDigitSlack);
+    const Kernels& before = ActiveKernels();
+    SetActiveKernels(actual);
+    codec.Unpack(words.data(), num_words, digits.data() + kDigitSlack);
+    SetActiveKernels(before);
+    std::vector<int32_t> wide(count);
+    codec.Unpack(words.data(), num_words, wide.data());
+    for (int64_t i = 0; i < count; ++i) {
+      CHECK(digits[kDigitSlack + i] == sums[i]);
+      CHECK(wide[i] == sums[i]);
+    }
   }
 }
 
@@ -235,6 +261,8 @@ std::vector<const Kernels*> OtherKernels() {
 
 void TestKernels() {
   const Kernels& scalar = kScalarKernels;
+  Random words(12);
+  CompareUnpack(scalar, &words);
   for (const Kernels* set : OtherKernels()) {
     Random random(11);
     CompareWiden(scalar.widen_f16, set->widen_f16);
@@ -249,6 +277,7 @@ void TestKernels() {
       CompareTrits(scalar, *set, &random);
       CompareScale(scalar, *set, &random);
     }
+    for (int i = 0; i < 30; ++i) CompareUnpack(*set, &random);
   }
 }
 

@@ -20,13 +20,11 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Elements that one task encodes or decodes: its planes and sums stay in the
 // second-level cache.
 constexpr int64_t kMaxChunk = 8192;
-constexpr int64_t kDecodeChunk = 2048;
+constexpr int64_t kDecodeChunk = 4096;
 // Averages that no cache would hold are written past it.
 constexpr int64_t kPastCacheBytes = int64_t{1} << 23;
 // Digits of a word when there is one worker; with more workers, fewer.
 constexpr int64_t kMaxDigits = 40;
-// Sums of trits of that many workers fit a byte.
-constexpr int64_t kMaxByteParts = 127;
 // Shorter tensors are not clipped: their sigma says little.
 constexpr int64_t kMinClippedSize = 32;
 // Nor are nearly constant ones, or a bias of one element would never train.
@@ -214,13 +212,13 @@ Counts TernarizeBucket(Counts (*ternarize)(const Run<T>&, uint16_t*, uint16_t*),
   return ternarize(run, plus, minus);
 }
 
-// Sums of trits (0 to 2 each) of groups [first, first + groups) of the parts
-// [begin, end), at most kMaxByteParts of them.
+// Sums of trits (0 to 2 each) of groups [first, first + groups) of all parts,
+// at most kMaxByteWorkers of them.
 void AddTrits(const uint8_t* parts, int64_t groups_per_part, int64_t first,
-              int64_t groups, int64_t begin, int64_t end, uint8_t* sums) {
+              int64_t groups, int64_t num_parts, uint8_t* sums) {
   const Kernels& kernels = ActiveKernels();
   std::memset(sums, 0, groups * kTernaryGroup);
-  for (int64_t part = begin; part < end; ++part) {
+  for (int64_t part = 0; part < num_parts; ++part) {
     kernels.add_trits(
         parts + (part * groups_per_part + first) * kTernaryGroupBytes, groups,
         sums);
@@ -228,14 +226,15 @@ void AddTrits(const uint8_t* parts, int64_t groups_per_part, int64_t first,
 }
 
 // The same of any number of parts.
-void SumTrits(const uint8_t* parts, int64_t groups_per_part, int64_t first,
+void AddTrits(const uint8_t* parts, int64_t groups_per_part, int64_t first,
               int64_t groups, int64_t num_parts, int32_t* sums) {
   const int64_t count = groups * kTernaryGroup;
   uint8_t partial[kTernaryGroup * kMaxDigits];
   std::fill(sums, sums + count, 0);
-  for (int64_t part = 0; part < num_parts; part += kMaxByteParts) {
-    AddTrits(parts, groups_per_part, first, groups, part,
-             std::min(num_parts, part + kMaxByteParts), partial);
+  for (int64_t part = 0; part < num_parts; part += kMaxByteWorkers) {
+    AddTrits(parts + part * groups_per_part * kTernaryGroupBytes,
+             groups_per_part, first, groups,
+             std::min(num_parts - part, kMaxByteWorkers), partial);
     for (int64_t i = 0; i < count; ++i) sums[i] += partial[i];
   }
 }
@@ -246,27 +245,35 @@ double Ratio(double scaler, int64_t num_workers) {
   return scaler / static_cast<double>(num_workers);
 }
 
-// Writes `count` elements of the dtype to `memory`.
-void WriteScaled(const float* sums, int64_t count, double ratio,
+// Writes (sums[i] - offset) * ratio, `count` elements of the dtype.
+template <typename Sum>
+void WriteScaled(const Sum* sums, int64_t count, int32_t offset, double ratio,
                  TernaryDtype dtype, bool past_cache, void* memory) {
+  const auto write = [&](auto* out, const auto& element) {
+    for (int64_t i = 0; i < count; ++i) out[i] = element(sums[i] - offset);
+  };
   if (dtype == kTernaryFloat64) {
-    double* out = static_cast<double*>(memory);
-    for (int64_t i = 0; i < count; ++i) out[i] = sums[i] * ratio;
+    write(static_cast<double*>(memory),
+          [=](int32_t sum) { return sum * ratio; });
     return;
   }
   // Division of two floats rounded to double and then to float is the IEEE
   // float division: double has more than twice the digits.
   const float ratio32 = static_cast<float>(ratio);
   if (dtype == kTernaryFloat32) {
-    ActiveKernels().scale_f32(sums, count, ratio32, past_cache,
-                              static_cast<float*>(memory));
+    float* out = static_cast<float*>(memory);
+    if constexpr (sizeof(Sum) == 1) {
+      ActiveKernels().scale_u8(sums, count, offset, ratio32, past_cache, out);
+    } else {
+      write(out,
+            [=](int32_t sum) { return static_cast<float>(sum) * ratio32; });
+    }
     return;
   }
-  uint16_t* out = static_cast<uint16_t*>(memory);
   const auto convert = dtype == kTernaryFloat16 ? ToFloat16 : ToBfloat16;
-  for (int64_t i = 0; i < count; ++i) {
-    out[i] = convert(static_cast<double>(sums[i]) * ratio32);
-  }
+  write(static_cast<uint16_t*>(memory), [=](int32_t sum) {
+    return convert(static_cast<double>(sum) * ratio32);
+  });
 }
 
 }  // namespace
@@ -457,7 +464,7 @@ extern "C" void ternary_sum_trits(const uint8_t* parts, int64_t groups,
   ForEach(*pool, static_cast<int64_t>(chunks.size()), cost, [&](int64_t c) {
     const Chunk& chunk = chunks[c];
     int32_t sums[kTernaryGroup * kMaxDigits];
-    SumTrits(parts, groups, chunk.first / kTernaryGroup,
+    AddTrits(parts, groups, chunk.first / kTernaryGroup,
              chunk.count / kTernaryGroup, num_workers, sums);
     codec.PackSums(
         sums, chunk.count,
@@ -484,7 +491,8 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
   }
 
   // Chunks begin at a word or a group.
-  const int64_t unit = layout == kTernarySum ? digits : int64_t{kTernaryGroup};
+  const int64_t unit =
+      layout == kTernarySum ? 16 * digits : int64_t{kTernaryGroup};
   const std::vector<Chunk> chunks =
       Split(tensors, num_tensors, kDecodeChunk / unit * unit);
   int64_t bytes = 0;
@@ -502,51 +510,41 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
     const int64_t bytes_each = SizeOf(tensor.dtype);
     char* const out =
         static_cast<char*>(tensor.data) + chunk.first * bytes_each;
-    if (layout == kTernaryGathered && num_workers <= kMaxByteParts &&
-        tensor.dtype == kTernaryFloat32) {
-      uint8_t sums[kDecodeChunk];
-      AddTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
-               offset + position / kTernaryGroup,
-               ternary_num_groups(chunk.count), 0, num_workers, sums);
-      ForEachBucket(
-          chunk.first, chunk.count, bucket_size,
-          [&](int64_t bucket, int64_t first, int64_t count) {
-            ActiveKernels().scale_u8(
-                sums + (first - chunk.first), count,
-                static_cast<int32_t>(num_workers),
-                static_cast<float>(Ratio(tensor_scalers[bucket], num_workers)),
-                past_cache,
-                reinterpret_cast<float*>(out) + (first - chunk.first));
-          });
-    } else {
-      float buffer[Codec::kSlack + kDecodeChunk + kTernaryGroup];
-      float* sums = buffer + Codec::kSlack;
-      if (layout == kTernaryGathered) {
-        int32_t totals[kDecodeChunk];
-        const int64_t groups = ternary_num_groups(chunk.count);
-        SumTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
-                 offset + position / kTernaryGroup, groups, num_workers,
-                 totals);
-        for (int64_t i = 0; i < groups * kTernaryGroup; ++i) {
-          sums[i] = static_cast<float>(totals[i] - num_workers);
-        }
-      } else {
-        // The first word may hold digits of the tensor before.
-        const int64_t first = layout == kTernarySum
-                                  ? offset * digits + position
-                                  : offset * kTernaryGroup + position;
-        codec.Unpack(words + first / digits, first % digits + chunk.count,
-                     sums);
-        sums += first % digits;
-      }
+    // Sums of digits [position, position + chunk.count) of the tensor.
+    const auto write = [&](const auto* sums) {
       ForEachBucket(chunk.first, chunk.count, bucket_size,
                     [&](int64_t bucket, int64_t first, int64_t count) {
                       const int64_t i = first - chunk.first;
-                      WriteScaled(sums + i, count,
-                                  Ratio(tensor_scalers[bucket], num_workers),
-                                  tensor.dtype, past_cache,
-                                  out + i * bytes_each);
+                      WriteScaled(
+                          sums + i, count, static_cast<int32_t>(num_workers),
+                          Ratio(tensor_scalers[bucket], num_workers),
+                          tensor.dtype, past_cache, out + i * bytes_each);
                     });
+    };
+    const auto decode = [&](auto* sums) {
+      if (layout == kTernaryGathered) {
+        AddTrits(static_cast<const uint8_t*>(payload), offsets[num_tensors],
+                 offset + position / kTernaryGroup,
+                 ternary_num_groups(chunk.count), num_workers, sums);
+        write(sums);
+        return;
+      }
+      // The first word may hold digits of the tensor before.
+      const int64_t first = layout == kTernarySum
+                                ? offset * digits + position
+                                : offset * kTernaryGroup + position;
+      codec.Unpack(words + first / digits,
+                   codec.NumWords(first % digits + chunk.count), sums);
+      write(sums + first % digits);
+    };
+    // Room for the digits of the first and of the last word.
+    constexpr int64_t kRoom = kDecodeChunk + kTernaryGroup;
+    if (num_workers <= kMaxByteWorkers) {
+      uint8_t sums[kDigitSlack + kRoom + kDigitSlack];
+      decode(sums + kDigitSlack);
+    } else {
+      int32_t sums[kRoom];
+      decode(sums);
     }
   });
   return num_workers;

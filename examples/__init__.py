@@ -1,0 +1,1 @@
+"""Programs that go through the library from end to end."""

@@ -1,0 +1,75 @@
+"""The mean of a sequence by attention, at each of its steps."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+import tf_ssl
+from tf_ssl.rules.base import Unknown
+
+
+@keras.saving.register_keras_serializable(package="models")
+class AttentionPooling(keras.layers.Layer):
+    """Every step gets the same mean of all steps.
+
+        y[t] = sum_s softmax_s(logits[s]) x[s]
+
+    No weights. Steps that do not count have logits far below the others.
+
+    Example:
+    >>> import numpy as np
+    >>> x = np.array([[[1.0], [2.0], [9.0]]], "float32")
+    >>> logits = np.array([[5.0, 5.0, -1e30]], "float32")
+    >>> AttentionPooling()(x, logits).numpy().ravel()
+    array([1.5, 1.5, 1.5], dtype=float32)
+
+    Args:
+      **kwargs: of `keras.layers.Layer`.
+
+    Call arguments:
+      sequence: x `[batch, steps, features]`.
+      logits: `[batch, steps]`.
+
+    Reference:
+      The authors' code for Seo et al., Bidirectional attention flow for machine
+      comprehension, ICLR 2017; the paper does not mention it.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, sequence, logits):
+        weights = keras.ops.cast(keras.ops.softmax(logits), sequence.dtype)
+        mean = keras.ops.matmul(weights[:, None, :], sequence)
+        return keras.ops.broadcast_to(mean, keras.ops.shape(sequence))
+
+    def compute_mask(self, *inputs):
+        return None  # logits say which steps count
+
+    def compute_output_shape(self, sequence_shape, logits_shape=None):
+        return sequence_shape
+
+
+@tf_ssl.structure_rule(AttentionPooling)
+class AttentionPoolingRule(tf_ssl.Rule):
+    """Features stay what they are; of a constant the mean is the constant."""
+
+    def trace(self, tracer, inputs):
+        if inputs[0] is None or inputs[0].axis != -1:
+            return Unknown(self.call).trace(tracer, inputs)
+        if inputs[1] is not None:
+            tracer.elements.fix(
+                inputs[1].ids, f"{self.op.name} takes a softmax of it"
+            )
+        return [inputs[0]]
+
+    def needs(self, read, outputs, inputs, gone):
+        return [outputs[0], np.ones(len(inputs[1]), bool)]
+
+
+@tf_ssl.multiply_add_rule(AttentionPooling)
+def _multiply_adds(layer, call):
+    batch_size, steps, features = call.input_shapes[0]
+    return batch_size * steps * features
