@@ -276,14 +276,17 @@ def _backward(peak, rivals, rng):
             return tf.nn.conv2d(x, w, stride, "SAME")
 
         kernel = tf.constant(full)
-        ways = {"tensorflow": gradients(lambda x: dense(x, kernel), kernel)}
+        ways = {
+            "tensorflow": gradients(lambda x, k=kernel: dense(x, k), kernel)
+        }
         forward = {"tensorflow": bench.dense(full)}
+        arguments = bench.arguments()
         for s in _SPARSITIES.value:
             w = full * cases.random_mask(layer, float(s), rng)
             sparse = custom_ops.SparseKernel.from_dense(w)
             ways[s] = gradients(
-                lambda x, k=sparse, a=bench._arguments(): (
-                    custom_ops.sparse_conv2d(x, k, **a)
+                lambda x, k=sparse, a=arguments: custom_ops.sparse_conv2d(
+                    x, k, **a
                 ),
                 sparse.values,
             )
@@ -334,7 +337,7 @@ def _backward(peak, rivals, rng):
 
 
 def _rivals(peak, rivals, rng):
-    """sparseprop on its own shape; scipy on 1x1."""
+    """Sparseprop on its own shape; scipy on 1x1."""
     del peak
     rows = []
     jobs = [
@@ -350,7 +353,7 @@ def _rivals(peak, rivals, rng):
             w *= cases.random_mask(layer, float(s), rng)
             rivals.make(name, w, batch, layer)
             kernel = custom_ops.SparseKernel.from_dense(w)
-            arguments = bench._arguments()
+            arguments = bench.arguments()
 
             @tf.function
             def both(x, kernel=kernel, arguments=arguments):
@@ -362,12 +365,12 @@ def _rivals(peak, rivals, rng):
             theirs, theirs_both = [], []
             ways = {
                 "ours": bench.ours(w),
-                "theirs": lambda: theirs.append(rivals.run(name)),
+                "theirs": lambda n=name, to=theirs: to.append(rivals.run(n)),
             }
             if name != "scipy":
-                ways["ours_both"] = lambda: both(bench.inputs[0])
-                ways["theirs_both"] = lambda: theirs_both.append(
-                    rivals.run(name, "both")
+                ways["ours_both"] = lambda f=both, b=bench: f(b.inputs[0])
+                ways["theirs_both"] = lambda n=name, to=theirs_both: to.append(
+                    rivals.run(n, "both")
                 )
             ms = medians(ways, _ROUNDS.value)
             row = {

@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 import tensorflow as tf
+
 from custom_ops import SparseKernel, sparse_conv2d
 
 TOLERANCE = 1e-5  # of the largest output
@@ -126,11 +127,11 @@ class Bench:
         kernel = SparseKernel.from_dense(w)
 
         def one(x):
-            return sparse_conv2d(x, kernel, **self._arguments(implementation))
+            return sparse_conv2d(x, kernel, **self.arguments(implementation))
 
         return self._all(one)
 
-    def _arguments(self, implementation="sparse"):
+    def arguments(self, implementation="sparse"):
         return {
             "strides": self.layer.stride,
             "padding": "SAME",
@@ -145,7 +146,8 @@ class Bench:
 
     def error(self, ours, dense):
         """Largest difference over the largest output; stops the program if it
-        is more than rounding."""
+        is more than rounding.
+        """
         difference, size = 0.0, 0.0
         for a, b in zip(ours(), dense(), strict=True):
             difference = max(difference, float(tf.reduce_max(tf.abs(a - b))))
@@ -157,8 +159,9 @@ class Bench:
 
     def preparation(self, w, rounds=5):
         """Milliseconds of a new pattern, and of new values in it, beyond those
-        of a call: medians."""
-        arguments = self._arguments()
+        of a call: medians.
+        """
+        arguments = self.arguments()
         x = self.inputs[0]
         pattern, values = [], []
         rng = np.random.default_rng(1)
