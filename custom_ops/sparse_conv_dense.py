@@ -91,6 +91,30 @@ def _pads(attributes):
     return [[0, 0], [top, bottom], [left, right], [0, 0]]
 
 
+def _conv2d(x, kernel, attributes, dilations=(1, 1)):
+    """TensorFlow's convolution, NHWC; for empty results oneDNN gives x back."""
+    y = tf.nn.conv2d(
+        x,
+        kernel,
+        attributes["strides"],
+        _pads(attributes),
+        dilations=dilations,
+    )
+    shape = tf.shape(x, tf.int64)
+    explicit = attributes["explicit_paddings"] or [0] * 4
+    outputs = []
+    for axis in range(2):
+        window = (kernel.shape[axis] - 1) * dilations[axis] + 1
+        if attributes["padding"] == "SAME":
+            window = 1
+        size = shape[axis + 1] + sum(explicit[2 * axis : 2 * axis + 2])
+        stride = attributes["strides"][axis]
+        outputs.append(tf.maximum((size - window) // stride + 1, 0))
+    shape = tf.stack([shape[0], *outputs, kernel.shape[3]])
+    # Neither copies.
+    return tf.reshape(tf.reshape(y, [-1])[: tf.reduce_prod(shape)], shape)
+
+
 def _native(x, kernel, attributes):
     """By oneDNN, whose gradients of groups and dilations can crash."""
     to_dense = (
@@ -104,13 +128,7 @@ def _native(x, kernel, attributes):
             values=values,
             kernel_shape=attributes["kernel_shape"],
         )
-        y = tf.nn.conv2d(
-            x,
-            dense,
-            attributes["strides"],
-            _pads(attributes),
-            dilations=attributes["dilations"],
-        )
+        y = _conv2d(x, dense, attributes, attributes["dilations"])
 
         def gradient(dy):
             return sparse_conv_grad.gradients(
@@ -133,10 +151,7 @@ def _portable(x, kernel, attributes):
         ),
         strict=True,
     )
-    outputs = [
-        tf.nn.conv2d(part, bank, attributes["strides"], _pads(attributes))
-        for part, bank in banks
-    ]
+    outputs = [_conv2d(part, bank, attributes) for part, bank in banks]
     return tf.concat(outputs, -1)
 
 
