@@ -49,8 +49,9 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     )
     flags.DEFINE_integer(
         "eval_batch_size",
-        500,
-        "Images per step, >= 1.",
+        None,
+        "Examples per step, >= 1. Default: 500 images, 60 questions, one row "
+        "of words.",
         lower_bound=1,
         flag_values=to,
     )
@@ -64,7 +65,8 @@ def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_bool(
         "latency",
         False,
-        "Times the inference of 1 and of 32 images; --shrink does so, too.",
+        "Times the inference of 1 and of 32 images or questions, of 10 rows of "
+        "30 words and of one; --shrink does so, too.",
         flag_values=to,
     )
     flags.DEFINE_enum(
@@ -102,18 +104,20 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
 
-    result = _test(model, source, task, options.eval_batch_size)
     try:
+        result = _test(model, source, task, options.eval_batch_size)
         if options.shrink:
             shrunk = tf_ssl.shrink(model)
             path = workdir / "shrunk.keras"
             shrunk.save(path)
             print(f"\n{shrunk.shrink_report}\n")
             result = _test(shrunk, path, task, options.eval_batch_size)
-            print(f"\n{tf_ssl.compare(model, shrunk)}", flush=True)
+            compared = tf_ssl.compare(model, shrunk, **task.timed())
+            print(f"\n{compared}", flush=True)
             model = shrunk
         elif options.latency:
-            for batch, latency in tf_ssl.measure_latency(model).items():
+            measured = tf_ssl.measure_latency(model, **task.timed())
+            for batch, latency in measured.items():
                 print(f"latency     {latency}, batch {batch}", flush=True)
         if options.export:
             _export(model, workdir / _EXPORTS[options.export], options, task)
@@ -160,7 +164,8 @@ def _load(workdir, task) -> tuple[keras.Model, str]:
     finished = workdir / "model.keras"
     folder = checkpoint.latest(workdir / "checkpoints")
     if finished.is_file():
-        return keras.saving.load_model(finished, compile=False), str(finished)
+        model = keras.saving.load_model(finished, compile=False)
+        return task.for_inference(model), str(finished)
     if folder is None:
         raise FileNotFoundError(
             f"No model in {workdir}: neither model.keras nor a checkpoint. The "
@@ -168,7 +173,7 @@ def _load(workdir, task) -> tuple[keras.Model, str]:
         )
     model = task.build_model()
     epoch = checkpoint.load(folder, model)
-    model = task.network(model)
+    model = task.for_inference(task.network(model))
     return model, f"{folder} (not finished: {epoch} epoch(s) done)"
 
 

@@ -3,8 +3,8 @@
     python train.py --flagfile=models/recipes/lenet_mnist_terngrad.flags
     horovodrun -np 2 python train.py --flagfile=...
 
-With --group_lasso, --structure_lasso or --depth_lasso the model learns which of
-its structures it can do without.
+With --group_lasso, --structure_lasso, --depth_lasso or --iss_strength the model
+learns which of its structures it can do without.
 
 Writes --workdir: flags.txt, metrics.jsonl, logs/ (TensorBoard), checkpoints/,
 model.keras, and with --diagnostics_every diagnostics/. The same command goes
@@ -78,7 +78,7 @@ def train(options: flags.FlagValues) -> None:
     with _errors_in_one_line():
         task = tasks.open_task(options)
         _compression(options)
-        sparsity = _sparsity(options)
+        sparsity = _sparsity(options, task.loss_scale)
         low_rank = _low_rank(options)
         smooth_out = run.smooth_out(options)
         run.workdir.check_writable(workdir)
@@ -156,6 +156,10 @@ def train(options: flags.FlagValues) -> None:
         )
     if first_epoch >= epochs:
         if rank == 0:
+            if model.optimizer.use_ema:
+                model.optimizer.finalize_variable_values(
+                    model.trainable_variables
+                )
             run.workdir.save_model(task.network(model), workdir / "model.keras")
             print(
                 f"The run is finished: {workdir} holds epoch {first_epoch} of "
@@ -170,8 +174,10 @@ def train(options: flags.FlagValues) -> None:
     callbacks = [
         tg.callbacks.BroadcastVariables(statistics=first_epoch == 0),
         tg.callbacks.AverageStatistics(),
+        run.AveragedWeights(),
         *task.callbacks(options.eval_batch_size, rank, size),
         tg.callbacks.MetricAverage(task.data.test_examples(rank, size)),
+        *task.derived_metrics(),
         tg.callbacks.ExchangeMetrics(),
         tg.callbacks.ReplicaCheck(),
         run.StopAtStep(steps, first_step),
@@ -261,7 +267,7 @@ def _compression(options, steps_per_epoch=1, link=None):
     )
 
 
-def _sparsity(options):
+def _sparsity(options, loss_scale):
     return run.Sparsity(
         options.group_lasso,
         options.structure_lasso,
@@ -269,6 +275,9 @@ def _sparsity(options):
         options.depth_lasso,
         options.threshold,
         options.freeze_zeros,
+        options.iss_strength,
+        options.iss_exclude,
+        loss_scale,
     )
 
 
@@ -295,6 +304,9 @@ def _optimizer(options, learning_rate, steps, steps_per_epoch):
                 options.lr_decay_epochs * steps_per_epoch / options.accumulate
             ),
         ),
+        hold_steps=round(
+            options.lr_hold_epochs * steps_per_epoch / options.accumulate
+        ),
         milestones=[
             int(step) // options.accumulate for step in options.lr_milestones
         ],
@@ -308,6 +320,8 @@ def _optimizer(options, learning_rate, steps, steps_per_epoch):
         learning_rate,
         options.momentum,
         options.weight_decay,
+        options.global_clipnorm,
+        options.ema,
     )
 
 
@@ -329,14 +343,13 @@ def _introduce(
     options, task, model, epochs, steps_per_epoch, sparsity, low_rank
 ) -> None:
     size, virtual = tg.size(), options.virtual_workers
+    each = options.batch_size * task.units_per_example
     _write(
         f"model        {options.model}, {model.count_params():,} parameters\n"
-        f"data         {task.data.name}, {task.data.num_train:,} training and "
-        f"{task.data.num_test:,} test {task.unit}\n"
+        f"data         {task}\n"
         f"workers      {size * virtual}"
         + (f" ({virtual} in each of {size} processes)" if virtual > 1 else "")
-        + f", {options.batch_size} {task.unit} each a step, "
-        f"{options.batch_size * size * virtual} in all\n"
+        + f", {each} {task.unit} each a step, {each * size * virtual} in all\n"
         f"training     {epochs} epochs of {steps_per_epoch} steps, "
         f"{options.optimizer}, learning rate {options.learning_rate:g} "
         f"{options.lr_schedule}\n"

@@ -6,7 +6,7 @@ For each seed a network is trained, then trained on from there: without force,
 with `tf_ssl.ForceRegularizer` of both norms, and with `tf_ssl.AdaptiveForce`,
 forces on convolutions. Reported: test accuracy, ranks of the convolutions at
 95 % of the energy, and what `tf_ssl.decompose` makes of each network: accuracy
-before and after an epoch of fine-tuning, multiply-adds. Strengths were chosen
+before and after fine-tuning, multiply-adds. Strengths were chosen
 on a seed of their own (--seeds=100, images of the training set held out).
 
 --latency then times the networks of the first seed and their decompositions,
@@ -28,13 +28,16 @@ import tf_ssl
 _MODEL = flags.DEFINE_string("model", "lenet", "See models.names().")
 _DATASET = flags.DEFINE_string("dataset", "mnist", "TFDS's name, or: folder.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "As in train.py.")
-_IMAGES = flags.DEFINE_integer("train_images", 4000, "Of the training set.", 1)
+_IMAGES = flags.DEFINE_integer("train_images", 3000, "Of the training set.", 1)
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "Of both trainings, >= 1.", 1)
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Images a step, >= 1.", 1)
 _RATE = flags.DEFINE_float("learning_rate", 0.02, "At the start, > 0.")
-_L1 = flags.DEFINE_float("l1", 0.01, "Strength of L1 forces, >= 0.", 0.0)
-_L2 = flags.DEFINE_float("l2", 0.01, "Strength of L2 forces, >= 0.", 0.0)
-_RATIO = flags.DEFINE_float("ratio", 0.3, "Of the adaptive force, >= 0.", 0.0)
+_L1 = flags.DEFINE_float("l1", 0.005, "Strength of L1 forces, >= 0.", 0.0)
+_L2 = flags.DEFINE_float("l2", 0.004, "Strength of L2 forces, >= 0.", 0.0)
+_RATIO = flags.DEFINE_float("ratio", 1.0, "Of the adaptive force, >= 0.", 0.0)
+_FINETUNE = flags.DEFINE_integer(
+    "finetune_epochs", 3, "Of decomposed networks, >= 1.", 1
+)
 _ENERGY = flags.DEFINE_float("energy", 0.95, "Share that stays, in (0, 1].")
 _LATENCY = flags.DEFINE_bool("latency", False, "Time what is trained already.")
 small_runs.define_flags("force")
@@ -80,8 +83,9 @@ def facts(model, data, test, seed) -> dict:
         ],
         "parameters": [m.count_params() for m in (model, small)],
     }
-    optimizer = small_runs.cosine(_RATE.value / 4, data, _BATCH.value, 1)
-    small_runs.fit(small, data, optimizer, _BATCH.value, 1, seed)
+    epochs = _FINETUNE.value
+    optimizer = small_runs.cosine(_RATE.value / 4, data, _BATCH.value, epochs)
+    small_runs.fit(small, data, optimizer, _BATCH.value, epochs, seed)
     found["finetuned_accuracy"] = small_runs.accuracy(small, test)
     return found
 

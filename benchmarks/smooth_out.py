@@ -24,12 +24,12 @@ import models
 import tf_terngrad as tg
 
 _MODEL = flags.DEFINE_string("model", "mlp", "See models.names().")
-_IMAGES = flags.DEFINE_integer("train_images", 6000, "Of the training set.", 1)
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Of every run, >= 1.", 1)
-_BATCHES = flags.DEFINE_list("batch_sizes", ["32", "1024"], "Images a step.")
+_IMAGES = flags.DEFINE_integer("train_images", 4000, "Of the training set.", 1)
+_EPOCHS = flags.DEFINE_integer("epochs", 12, "Of every run, >= 1.", 1)
+_BATCHES = flags.DEFINE_list("batch_sizes", ["32", "256"], "Images a step.")
 _RATE = flags.DEFINE_float("learning_rate", 0.02, "Of the first, > 0.")
-_AMOUNT = flags.DEFINE_float("a", 0.02, "Uniform noise, >= 0.", 0.0)
-_SHARE = flags.DEFINE_float("share", 0.3, "AdaSmoothOut's a, >= 0.", 0.0)
+_AMOUNT = flags.DEFINE_float("a", 0.05, "Uniform noise, >= 0.", 0.0)
+_SHARE = flags.DEFINE_float("share", 0.5, "AdaSmoothOut's a, >= 0.", 0.0)
 _HELD_OUT = flags.DEFINE_integer(
     "held_out", 0, "Test on so many training images instead; to choose a.", 0
 )
@@ -91,7 +91,9 @@ def report(folder, results) -> str:
     """Table over seeds."""
     over = small_runs.mean_and_spread
     rows = []
-    for (batch_size, arm), found in results.items():
+    for (batch_size, arm), found in sorted(
+        results.items(), key=lambda item: item[0][0]
+    ):
         if found:
             rows.append(
                 [
@@ -134,8 +136,8 @@ def main(argv):
     folder = small_runs.begin(argv)
     results = {
         (int(batch_size), arm): []
-        for batch_size in _BATCHES.value
         for arm in ARMS
+        for batch_size in _BATCHES.value
     }
     for seed in small_runs.seeds():
         for batch_size, arm in results:

@@ -1,4 +1,4 @@
-"""A small image classification set in TFDS's prepared format."""
+"""Small data sets in TFDS's prepared format, most of them of images."""
 
 import pathlib
 
@@ -106,6 +106,33 @@ def prepare_table(data_dir, name="fake_table"):
     return _write(
         data_dir, name, features, lambda i, split: {"x": i}, 1, "test"
     )
+
+
+def prepare_squad(data_dir):
+    """Questions named and split as TFDS's SQuAD."""
+    features = {
+        "id": tfds.features.Text(),
+        "title": tfds.features.Text(),
+        "context": tfds.features.Text(),
+        "question": tfds.features.Text(),
+        "answers": tfds.features.Sequence(
+            {"text": tfds.features.Text(), "answer_start": np.int32}
+        ),
+    }
+
+    def example(index, split):
+        return {
+            "id": f"q{index}",
+            "title": "kings",
+            "context": f"Then king Saul{index} came.",
+            "question": "Who came?",
+            "answers": {
+                "text": [f"Saul{index}", f"king Saul{index}"],
+                "answer_start": [10, 5],
+            },
+        }
+
+    return _write(data_dir, "squad", features, example, 1, "validation")
 
 
 def _write(data_dir, name, features, example, num_shards, *test_splits):

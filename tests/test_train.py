@@ -415,7 +415,7 @@ def test_dropout_of_a_model_without(start):
         (
             "--optimizer=sdg",
             "flag --optimizer=sdg: value should be one of "
-            "<sgd|momentum|nesterov|adam|adamw>",
+            "<sgd|momentum|nesterov|adam|adamw|adadelta|lamb>",
         ),
         (
             "--lr_schedule=linear",

@@ -99,6 +99,14 @@ def test_domain_adaptation(start, capsys, data_dir):
             "gradient.",
         ),
         (
+            [
+                *("--model=ptb_lstm", "--dataset=words"),
+                "--target_dataset=fake_images",
+            ],
+            "Flag --target_dataset is for models of images. Received: "
+            "--model=ptb_lstm",
+        ),
+        (
             ["--target_dataset=nothing"],
             "Expected a dataset of",
         ),

@@ -22,6 +22,7 @@ from tf_ssl.regularize import regularize
 from tf_ssl.regularizer_sum import RegularizerSum
 from tf_ssl.rules import Rule, structure_rule
 from tf_ssl.shrink import ShrinkReport, shrink
+from tf_ssl.shrink_figure import shrink_figure
 from tf_ssl.sparse_plans import PruningGain, pruning_gains
 from tf_ssl.sparsify import sparsify
 from tf_ssl.sparsify_report import SparsifyReport
@@ -65,6 +66,7 @@ __all__ = [
     "regularize",
     "rules",
     "shrink",
+    "shrink_figure",
     "sparsify",
     "sparsity",
     "storage",

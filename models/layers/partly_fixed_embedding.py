@@ -23,7 +23,7 @@ class PartlyFixedEmbedding(keras.layers.Embedding):
     >>> import numpy as np
     >>> layer = PartlyFixedEmbedding(5, 2, num_fixed=2)
     >>> layer.build()
-    >>> layer.fixed.assign([[1.0, 2.0], [3.0, 4.0]])
+    >>> _ = layer.fixed.assign([[1.0, 2.0], [3.0, 4.0]])
     >>> layer(np.array([4])).numpy()
     array([[3., 4.]], dtype=float32)
 

@@ -53,6 +53,7 @@ class TiedSoftmax(keras.layers.ReversibleEmbedding):
                 )
         super().__init__(input_dim, output_dim, **kwargs)
         self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.supports_masking = True
 
     def build(self, input_shape=None):
         super().build(input_shape)
@@ -67,6 +68,17 @@ class TiedSoftmax(keras.layers.ReversibleEmbedding):
         if not reverse:
             return result
         return result + keras.ops.cast(self.bias, result.dtype)
+
+    def compute_mask(self, inputs, mask=None):
+        """Of words by `mask_zero`; that of hidden vectors is passed on.
+
+        Keras' own layer makes it only when it runs, too late for a graph.
+        """
+        if keras.backend.is_float_dtype(
+            keras.backend.standardize_dtype(inputs.dtype)
+        ):
+            return mask
+        return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
 
     @property
     def variable_serialization_spec(self):
@@ -89,8 +101,7 @@ class TiedSoftmaxRule(Embedding):
 
     def __init__(self, call):
         super().__init__(call)
-        args, kwargs = call.arguments
-        self.is_reader = bool(kwargs.get("reverse", args[1:] == (True,)))
+        self.is_reader = bool(call.arguments[1].get("reverse"))
 
     def trace(self, tracer, inputs):
         if not self.is_reader:

@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from models.seeds import is_seed_generator
+from models.rebatch import lasting_variables
 
 
 def load_weights(
@@ -53,8 +53,8 @@ def load_weights(
 
 
 def _weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """By path; random streams are a run's own."""
-    return {v.path: v for v in model.variables if not is_seed_generator(v)}
+    """By path; random streams and states are a run's own."""
+    return {v.path: v for v in lasting_variables(model)}
 
 
 def _shape(variables, name) -> str:

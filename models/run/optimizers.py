@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import keras
 
-NAMES = ("sgd", "momentum", "nesterov", "adam", "adamw", "lamb")
+NAMES = (
+    *("sgd", "momentum", "nesterov"),
+    *("adam", "adamw", "adadelta", "lamb"),
+)
 SCHEDULES = ("constant", "polynomial", "cosine", "exponential", "multistep")
 
 # Decay acts on kernels, as in the paper: not on biases, nor on the scales and
@@ -21,13 +24,15 @@ def schedule(
     decay_rate: float = 0.1,
     decay_steps: int | None = None,
     milestones: Sequence[int] = (),
+    hold_steps: int = 0,
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """Returns a learning rate for every update.
 
     - "constant": lr
     - "polynomial": lr * sqrt(1 - t / steps), the paper's
     - "cosine": lr * (1 + cos(pi * t / steps)) / 2
-    - "exponential": lr * decay_rate^floor(t / decay_steps)
+    - "exponential": lr * decay_rate^floor(max(0, t - hold_steps) /
+      decay_steps)
     - "multistep": lr * decay_rate^(number of milestones <= t)
 
     Args:
@@ -39,6 +44,7 @@ def schedule(
         `steps`.
       milestones: of "multistep": updates at which the rate steps down, rising,
         each at least 1.
+      hold_steps: updates before "exponential" begins to count.
 
     Raises:
       ValueError: `name` is not known, or the milestones do not rise.
@@ -53,9 +59,10 @@ def schedule(
     if name == "cosine":
         return schedules.CosineDecay(learning_rate, steps)
     if name == "exponential":
-        return schedules.ExponentialDecay(
+        decay = schedules.ExponentialDecay(
             learning_rate, decay_steps or steps, decay_rate, staircase=True
         )
+        return HeldFirst(decay, hold_steps) if hold_steps else decay
     if name == "multistep":
         _check_milestones(milestones)
         return schedules.PiecewiseConstantDecay(
@@ -71,6 +78,8 @@ def build(
     learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
+    global_clipnorm: float = 0.0,
+    ema: float = 0.0,
 ) -> keras.optimizers.Optimizer:
     """Builds a Keras optimizer.
 
@@ -81,6 +90,10 @@ def build(
       weight_decay: each update also takes learning rate * weight_decay *
         weight from every weight, outside the gradient (decoupled), but for
         biases and the scales and shifts of normalization; 0 turns it off.
+      global_clipnorm: all gradients together are made no longer than this; 0
+        turns it off.
+      ema: in [0, 1): what averages of weights keep of themselves at an update;
+        `fit` ends with them. 0 turns it off.
 
     Raises:
       ValueError: `name` is not known.
@@ -88,6 +101,9 @@ def build(
     common = {
         "learning_rate": learning_rate,
         "weight_decay": weight_decay or None,
+        "global_clipnorm": global_clipnorm or None,
+        "use_ema": ema > 0,
+        "ema_momentum": ema or 0.99,
     }
     if name == "sgd":
         optimizer = keras.optimizers.SGD(**common)
@@ -103,13 +119,45 @@ def build(
     elif name == "adamw":
         # None is refused there.
         optimizer = keras.optimizers.AdamW(
-            learning_rate=learning_rate, weight_decay=weight_decay
+            **{**common, "weight_decay": weight_decay}
         )
+    elif name == "adadelta":
+        # BiDAF's; Keras' own epsilon is 1e-7.
+        optimizer = keras.optimizers.Adadelta(**common, rho=0.95, epsilon=1e-8)
     else:
         raise _unknown(name, NAMES)
     if weight_decay:
         optimizer.exclude_from_weight_decay(var_names=_NO_DECAY)
     return optimizer
+
+
+@keras.saving.register_keras_serializable(package="models")
+class HeldFirst(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that begins after some updates at its first rate.
+
+    Args:
+      schedule: what follows.
+      steps: updates before its second one.
+    """
+
+    def __init__(self, schedule, steps: int):
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "int64")
+        return self.schedule(keras.ops.maximum(step - self.steps, 0))
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        schedule = keras.saving.deserialize_keras_object(config["schedule"])
+        return cls(schedule, config["steps"])
 
 
 def _check_milestones(milestones: Sequence[int]) -> None:

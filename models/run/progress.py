@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from models.run.unit_counts import PREFIX
+
 # Metrics of an epoch's line behind those of the task, if the logs have them:
 # name, format, unit.
 _COLUMNS = (
@@ -100,6 +102,9 @@ class Progress(keras.callbacks.Callback):
                 # A unit says what the number is; a name is needed otherwise.
                 value = form.format(float(logs[name]))
                 parts.append(f"{value} {unit}" if unit else f"{name} {value}")
+        units = [str(n) for key, n in logs.items() if key.startswith(PREFIX)]
+        if units:
+            parts.append(f"{'-'.join(units)} units")
         left = self.steps - self._done
         if left > 0:
             elapsed = time.perf_counter() - self._begin

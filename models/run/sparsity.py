@@ -9,7 +9,9 @@ import keras
 import numpy as np
 
 import tf_ssl
+from models.rebatch import recurrent_layers
 from models.run import group_lasso_flag
+from models.run.unit_counts import UnitCounts
 
 UPDATES = ("subgradient", "proximal")
 FREEZE = ("none", "element", "group", "block")
@@ -30,10 +32,18 @@ class Sparsity:
         update, >= 0.
       freeze_zeros: one of `FREEZE`: which zeros stay: single weights, filters
         and columns of kernels, or residual branches.
+      iss_strength: strength of the group Lasso on hidden units of recurrent
+        layers (ISS), >= 0. As in the paper its gradient is clipped with that of
+        the loss, and a weight that belongs to a unit twice counts twice.
+      iss_exclude: patterns of recurrent layers that are left alone.
+      loss_scale: what the loss is multiplied with, compared to the one that
+        `iss_strength` belongs to; the strength is multiplied with it, too.
 
     Raises:
       ValueError: a part of `group_lasso` cannot be read, or it stands beside
-        "proximal" updates of structures, which have no threshold.
+        "proximal" updates of structures, which have no threshold; or
+        `iss_strength` stands beside penalties of other structures, or
+        "proximal" updates: its groups overlap.
     """
 
     def __init__(
@@ -44,6 +54,9 @@ class Sparsity:
         depth_lasso: float = 0.0,
         threshold: float = 1e-4,
         freeze_zeros: str = "none",
+        iss_strength: float = 0.0,
+        iss_exclude: Sequence[str] = (),
+        loss_scale: float = 1.0,
     ):
         self._items = tuple(group_lasso)
         self.penalties = group_lasso_flag.parse(group_lasso)
@@ -52,11 +65,31 @@ class Sparsity:
                 "Flag --group_lasso has no zeros without a threshold, and "
                 "--structure_update=proximal has none. Pass one of the two."
             )
+        if iss_strength and (structure_lasso or depth_lasso):
+            raise ValueError(
+                "Flag --iss_strength penalizes hidden units, as "
+                "--structure_lasso does. Pass it without --structure_lasso and "
+                "--depth_lasso."
+            )
+        if iss_strength and structure_update == "proximal":
+            raise ValueError(
+                "Flag --iss_strength has groups that share weights, for which "
+                "there are no proximal steps. Pass it with "
+                "--structure_update=subgradient."
+            )
+        if iss_exclude and not iss_strength:
+            raise ValueError(
+                "Flag --iss_exclude says what --iss_strength leaves alone. "
+                "Pass both."
+            )
         self.structure_lasso = structure_lasso
         self.structure_update = structure_update
         self.depth_lasso = depth_lasso
         self.threshold = threshold
         self.freeze_zeros = freeze_zeros
+        self.iss_strength = iss_strength
+        self.iss_exclude = tuple(iss_exclude)
+        self.loss_scale = loss_scale
         self._kernels = []
         self._structures = None
         self._frozen = None
@@ -68,6 +101,7 @@ class Sparsity:
             self.penalties
             or self.structure_lasso
             or self.depth_lasso
+            or self.iss_strength
             or self.freeze_zeros != "none"
         )
 
@@ -105,6 +139,12 @@ class Sparsity:
         for strength, find, pattern, what in (
             (self.depth_lasso, tf_ssl.find_blocks, "*/block", "branches"),
             (self.structure_lasso, _units, "*", "structures"),
+            (
+                self.iss_strength * self.loss_scale,
+                self._hidden_units,
+                "*",
+                "recurrent units",
+            ),
         ):
             if strength:
                 structures += _found(find, model, what)
@@ -122,7 +162,18 @@ class Sparsity:
             strengths,
             update=self.structure_update,
             threshold=self.threshold,
+            clip="inside" if self.iss_strength else "outside",
+            double_count=bool(self.iss_strength),
         )
+
+    def _hidden_units(self, model):
+        """Units whose weights are, among others, those of recurrent layers."""
+        own = {id(v) for r in recurrent_layers(model) for v in r.variables}
+        return [
+            s
+            for s in tf_ssl.find_structures(model, self.iss_exclude)
+            if any(id(part.variable) in own for part in s.of(("out",)))
+        ]
 
     def callbacks(
         self, log_dir: str | pathlib.Path | None = None
@@ -140,6 +191,8 @@ class Sparsity:
             callbacks.append(tf_ssl.callbacks.FreezeZeros(self._frozen, by))
         if self._structures:
             callbacks.append(tf_ssl.callbacks.GroupLassoMetric())
+        if self.iss_strength:
+            callbacks.append(UnitCounts(self._structures))
         callbacks.append(
             tf_ssl.callbacks.SparsityLogger(
                 log_dir and pathlib.Path(log_dir) / "sparsity",
@@ -154,6 +207,13 @@ class Sparsity:
             parts.append(f"structures:{self.structure_lasso:g}")
         if self.depth_lasso:
             parts.append(f"branches:{self.depth_lasso:g}")
+        if self.iss_strength:
+            parts.append(f"ISS:{self.iss_strength:g}")
+            if self.loss_scale != 1:
+                strength = self.iss_strength * self.loss_scale
+                parts[-1] += f" ({strength:.3g} of the mean over steps)"
+            if self.iss_exclude:
+                parts[-1] += f" without {', '.join(self.iss_exclude)}"
         if self.structure_lasso or self.depth_lasso:
             parts.append(f"by {self.structure_update} steps")
         if parts and self.structure_update != "proximal":

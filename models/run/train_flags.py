@@ -7,7 +7,7 @@ import math
 
 from absl import flags
 
-from models import data, registry, resnet_cifar
+from models import data, ptb_lstm, registry, resnet_cifar
 from models.run import (
     group_lasso_flag,
     low_rank,
@@ -16,14 +16,15 @@ from models.run import (
     sparsity,
     warmup,
 )
-from models.run.tasks import adaptation
+from models.run.tasks import adaptation, next_word
 
 
 def define_flags(to: flags.FlagValues = flags.FLAGS) -> None:
     """Defines train.py's flags in `to`."""
     add = _Add(to)
     _run(add)
-    _model_and_data(add)
+    _model(add)
+    _data(add)
     _optimizer(add)
     _sparsity(add)
     _exchange(add)
@@ -68,12 +69,19 @@ def _run(add):
     )
 
 
-def _model_and_data(add):
+def _model(add):
+    own = "Default: the model's own."
     add.choice("model", "lenet", registry.names(), "What to train.")
+    add.text(
+        "init_from",
+        None,
+        "Begins with the weights of another run: its workdir, or a .keras "
+        "file. Default: random weights.",
+    )
     add.number(
         "dropout",
         None,
-        "Rate in [0, 1), for models with dropout. Default: the model's own.",
+        f"Rate in [0, 1), for models with dropout. {own}",
     )
     add.choice(
         "shortcut",
@@ -82,19 +90,56 @@ def _model_and_data(add):
         "Of resnet20, 32 and 56, to the next stage: A pads channels with "
         "zeros, B is a 1 x 1 convolution. Default: A.",
     )
+    add.choice("size", None, list(ptb_lstm.SIZES), f"Of ptb_lstm. {own}")
+    add.words("hidden", [], f"Units of ptb_lstm's layers: 373,315. {own}")
+    add.count("embedding", None, f"Size of ptb_lstm's. {own}", 1)
+    add.count("width", None, f"Of rhn's state and embedding. {own}", 1)
+    add.count("depth", None, f"Micro-layers of rhn. {own}", 1)
+    for name, what in (
+        ("word", "words"),
+        ("input", "its input"),
+        ("recurrent", "its state"),
+        ("output", "its output"),
+    ):
+        add.number(f"{name}_dropout", None, f"Rate of rhn for {what}. {own}")
+    add.count("d", None, f"Of bidaf: units, filters, vectors. {own}", 1)
+    for name in ("contextual", "modelling1", "modelling2", "output"):
+        add.words(
+            name, [], f"Units of bidaf's LSTM layers of that name: 84,90. {own}"
+        )
+
+
+def _data(add):
     add.text(
-        "init_from",
-        None,
-        "Begins with the weights of another run: its workdir, or a .keras "
-        "file. Default: random weights.",
+        "dataset",
+        "mnist",
+        "Images: TFDS's name of a set, or folder. Language models: words. "
+        "bidaf: squad, or cloze (questions made from a text).",
     )
-    add.text("dataset", "mnist", "TFDS's name of a set of images, or: folder.")
     add.text(
         "data_dir",
         None,
-        "TFDS's data folder, or one of train/<class>/*.jpg and test/<class>/"
-        "*.jpg. Default: data/, here.",
+        "Images: TFDS's data folder, or one of train/<class>/*.jpg and "
+        "test/<class>/*.jpg. words: a text, or a folder of ptb.train.txt and "
+        "so on. squad: folder of train*.json and dev*.json, one such file, or "
+        "TFDS's. cloze: a text. Default: data/, here.",
     )
+    add.count("batch_size", 32, "Examples per worker and step, >= 1.", 1)
+    add.count(
+        "virtual_workers",
+        1,
+        "Workers that each process stands for, >= 1: one computes after the "
+        "other, and nothing is sent between them.",
+        1,
+    )
+    add.count(
+        "eval_batch_size",
+        None,
+        "The same when testing, >= 1. Default: 500 images, 60 questions.",
+        1,
+    )
+
+    # Images
     add.count(
         "image_size",
         0,
@@ -110,15 +155,31 @@ def _model_and_data(add):
         "cifar_pad: 32 x 32, shifted by up to 4; imagenet: 224 x 224, windows "
         "of random size.",
     )
-    add.count("batch_size", 32, "Images per worker and step, >= 1.", 1)
-    add.count(
-        "virtual_workers",
-        1,
-        "Workers that each process stands for, >= 1: one computes after the "
-        "other, and nothing is sent between them.",
-        1,
+
+    # Words
+    add.count("vocab_size", 10000, "Words that a language model knows.", 3)
+    add.count("num_steps", 35, "Words of a row of a batch of text.", 1)
+    add.count("max_words", 0, "Reads so many words of a text. 0: all.", 0)
+    add.choice(
+        "loss_over_steps",
+        "sum",
+        next_word.LOSSES,
+        "Of a language model's loss: the sum over a row's steps, as the "
+        "papers; or their mean, for which --iss_strength is converted.",
     )
-    add.count("eval_batch_size", 500, "The same when testing, >= 1.", 1)
+
+    # Questions
+    add.text(
+        "word_vectors",
+        None,
+        "GloVe file such as glove.6B.100d.txt, for bidaf. Default: all vectors "
+        "are trained.",
+    )
+    add.count("min_count", 1, "Rarer words and characters are unknown.", 1)
+    add.count("num_questions", 6000, "Of cloze, in all.", 1)
+    add.count(
+        "max_context", 400, "Training questions answered later are left out.", 1
+    )
 
 
 def _optimizer(add):
@@ -134,6 +195,12 @@ def _optimizer(add):
     )
     add.number("lr_decay_rate", 0.1, "Of exponential and multistep, in (0, 1].")
     add.number("lr_decay_epochs", 20.0, "Of exponential, epochs, > 0.")
+    add.number(
+        "lr_hold_epochs",
+        0.0,
+        "Of exponential: epochs before the first decay counts; >= 0.",
+        0.0,
+    )
     add.words("lr_milestones", [], "Of multistep, rising steps: 32000,48000.")
     add.number("momentum", 0.9, "Of momentum and nesterov, in [0, 1).")
     add.number(
@@ -141,6 +208,20 @@ def _optimizer(add):
         0.0,
         "Decoupled: lr * this * weight is taken from each kernel at each "
         "update; >= 0.",
+        0.0,
+    )
+    add.number(
+        "global_clipnorm",
+        0.0,
+        "Gradients are made shorter where all of them together, the penalty of "
+        "--iss_strength among them, are longer; >= 0. 0: never.",
+        0.0,
+    )
+    add.number(
+        "ema",
+        0.0,
+        "Evaluates and saves averages of weights: this times the average, plus "
+        "the rest times the weight; in [0, 1). 0: none.",
         0.0,
     )
     add.count(
@@ -170,6 +251,18 @@ def _sparsity(add):
         0.0,
         "Strength of the group Lasso on whole residual branches, >= 0.",
         0.0,
+    )
+    add.number(
+        "iss_strength",
+        0.0,
+        "Strength of the group Lasso on the hidden units of recurrent layers "
+        "(ISS), >= 0: of a loss that is summed over steps.",
+        0.0,
+    )
+    add.words(
+        "iss_exclude",
+        [],
+        "Patterns of layers that --iss_strength leaves alone: contextual*",
     )
     add.number(
         "threshold",
@@ -272,3 +365,10 @@ def _check(to):
         "must be steps such as 32000,48000",
     )
     check("momentum", lambda x: 0 <= x < 1, "must be in [0, 1)")
+    check("ema", lambda x: x < 1, "must be in [0, 1)")
+    for name in ("hidden", "contextual", "modelling1", "modelling2", "output"):
+        check(
+            name,
+            lambda x: all(each.isdecimal() for each in x),
+            "must be numbers of units such as 373,315",
+        )

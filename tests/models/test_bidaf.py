@@ -121,6 +121,7 @@ def test_given_vectors():
     model(questions(words=50))
 
 
+@pytest.mark.slow
 def test_learns(tmp_path):
     keras.utils.set_random_seed(0)
     model, given = small(d=8, dropout=0.1), questions()

@@ -1,5 +1,6 @@
 import fnmatch
 import pathlib
+import types
 
 import pytest
 from absl import flags
@@ -7,7 +8,7 @@ from absl import flags
 import models
 import train
 from models import run
-from tests.models.outline import outline
+from tests.models.outline import num_elements, outline
 
 RECIPES = sorted(pathlib.Path(models.__file__).parent.glob("recipes/*.flags"))
 STEMS = [recipe.stem for recipe in RECIPES]
@@ -31,6 +32,16 @@ ALSO_DIFFERENT = {
     "googlenet": {"dropout", "weight_decay", "exempt"},
 }
 
+
+IMAGES = [path for path in RECIPES if not path.stem.startswith("iss_")]
+ISS = [path for path in RECIPES if path not in IMAGES]
+
+# Million weights of the talk's dense networks; bidaf's without given vectors.
+ISS_WEIGHTS = {
+    "iss_ptb_baseline": 66.0,
+    "iss_ptb_direct": 21.8,
+    "iss_rhn_baseline": 23.5,
+}
 
 # SSL: the baseline, structured sparsity from its weights, fine-tuning with the
 # zeros held.
@@ -132,20 +143,71 @@ def test_penalties_fit_the_kernels(stem):
         assert penalty[0] != run.group_lasso_flag.ALL_KERNELS
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def own_options(options):
+    """The model's options among the flags."""
+    given = run.tasks.Task.given
+    return given(types.SimpleNamespace(options=options))
+
+
+@pytest.mark.parametrize("recipe", IMAGES, ids=lambda path: path.stem)
 def test_recipe_fits_its_model(recipe):
     options = parse(recipe)
-    own = {
-        name: options[name].value
-        for name in ("dropout", "shortcut")
-        if options[name].value is not None
-    }
+    own = own_options(options)
     # 24 x 24 and so on are what --augment makes of the images.
     model = outline(models.build, name=options.model, **own)
     size = {"none": 28, "cifar": 24, "cifar_pad": 32, "imagenet": 224}
     size = options.image_size or size[options.augment]
-    assert model.input_shape[1:3] == (size, size)
+    if options.model != "compactnet":  # which takes any
+        assert model.input_shape[1:3] == (size, size)
     paths = [v.path for v in model.trainable_variables]
     for pattern in options.exempt:
         exempt = fnmatch.filter(paths, pattern)
         assert exempt == ["logits/kernel", "logits/bias"]
+
+
+@pytest.mark.parametrize("recipe", ISS, ids=lambda path: path.stem)
+def test_recurrent_recipe_fits_its_model(recipe):
+    options = parse(recipe)
+    sizes = (
+        {"vocab_size": options.vocab_size}
+        if options.dataset == "words"
+        else {"vocab_size": 9, "char_vocab_size": 9}
+    )
+    model = outline(
+        models.build, name=options.model, **sizes, **own_options(options)
+    )
+    if recipe.stem in ISS_WEIGHTS:
+        millions = num_elements(model.trainable_variables) / 1e6
+        assert round(millions, 1) == ISS_WEIGHTS[recipe.stem]
+    layers = [layer.name for layer in model.layers]
+    for pattern in options.iss_exclude:
+        assert fnmatch.filter(layers, pattern)
+    assert options.compression == "none"
+    dense = recipe.stem.endswith(("baseline", "direct"))
+    assert bool(options.iss_strength) != dense
+
+
+def test_every_row_of_iss_has_a_recipe():
+    rows = {
+        *("ptb_baseline", "ptb_373_315", "ptb_381_535", "ptb_direct"),
+        *("rhn_baseline", "rhn_004", "rhn_005", "rhn_006", "rhn_007"),
+        "bidaf_baseline",
+        *(
+            f"bidaf_{kind}_{row}"
+            for kind in ("finetune", "scratch")
+            for row in (1, 2, 3, 4)
+        ),
+    }
+    assert {f"iss_{row}" for row in rows} <= set(STEMS)
+
+
+@pytest.mark.parametrize("strength", ["004", "005", "006", "007"])
+def test_dropout_of_rhn_is_six_tenths(strength):
+    dense, sparse = (
+        parse(RECIPES[0].parent / f"iss_rhn_{name}.flags")
+        for name in ("baseline", strength)
+    )
+    assert sparse.iss_strength == pytest.approx(int(strength) / 1000)
+    for kind in ("word", "input", "recurrent", "output"):
+        rate = f"{kind}_dropout"
+        assert sparse[rate].value == pytest.approx(0.6 * dense[rate].value)

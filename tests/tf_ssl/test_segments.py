@@ -111,3 +111,24 @@ def test_in_a_compiled_function():
     sums, spread = both(tf.ones([4, 5]))
     np.testing.assert_array_equal(sums, [4, 8])
     np.testing.assert_array_equal(spread, [[0, 2, 1, 0, 2]])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_squares_and_zeros(name, jit_compile):
+    shape, units, size = LAYOUTS[name]
+    values = RNG.normal(size=shape).astype("float32")
+    full = np.broadcast_to(units, shape)
+    values[full == 1] = 0.0
+    segment = Segment(0, units, size)
+
+    @tf.function(jit_compile=jit_compile)
+    def both(values):
+        return segment.squares(values), segment.are_zero(values)
+
+    squares, zeros = both(tf.constant(values))
+    expected = [np.square(values[full == u]).sum() for u in range(size)]
+    np.testing.assert_allclose(squares, expected, rtol=1e-5, atol=1e-6)
+    assert zeros.numpy().tolist() == [
+        not values[full == u].any() for u in range(size)
+    ]

@@ -43,7 +43,7 @@ class SparseConv2D(SparseKernelLayer):
     >>> conv.build((None, 8, 8, 2))
     >>> kernel = conv.kernel.numpy()
     >>> kernel[:, :, 1] = 0
-    >>> conv.kernel.assign(kernel)
+    >>> _ = conv.kernel.assign(kernel)
     >>> SparseConv2D.from_conv(conv).num_nonzeros
     36
     """

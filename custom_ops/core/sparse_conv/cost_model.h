@@ -10,17 +10,30 @@
 
 namespace sparse_conv {
 
-struct Cost {
-  double fixed_ms;    // conversions of images
-  double product_ms;  // per non-zero, times their number
+// How many non-zeros there are, in how many columns (tap, channel of a group)
+// and rows (output channel); at random places in these.
+struct Nonzeros {
+  int64_t count;
+  int64_t columns;
+  int64_t rows;
 };
 
-// Of forward by `choice` with num_nonzeros at random places, on one thread.
-Cost SparseCost(const Geometry& geometry, const Choice& choice,
-                int64_t num_nonzeros, int64_t batch);
+// In all columns and rows.
+Nonzeros AtRandom(const Geometry& geometry, int64_t count);
+
+// Milliseconds of forward by `choice` on one thread.
+double SparseMs(const Geometry& geometry, const Choice& choice,
+                const Nonzeros& nonzeros, int64_t batch);
 
 // Of a dense convolution by oneDNN, on one thread.
 double DenseMs(const Geometry& geometry, int64_t batch);
+
+// Whether the sparse convolution is to be taken: the model may be wrong by some
+// percent, and is not to cost time.
+bool IsFaster(double sparse_ms, double dense_ms);
+
+// Density below which that is so, non-zeros at random places.
+double BreakEven(const Geometry& geometry, const Choice& choice, int64_t batch);
 
 }  // namespace sparse_conv
 

@@ -2,6 +2,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 
 namespace sparse_conv {
 namespace {
@@ -93,11 +94,15 @@ SparseConvCode Check(const SparseConvGeometry* geometry, Geometry* checked,
                 static_cast<long long>(g.out_channels),
                 static_cast<long long>(g.groups));
   }
-  if (g.format != kSparseConvNhwc && g.format != kSparseConvNchw) {
+  // As a number: C callers may pass any.
+  int format;
+  static_assert(sizeof(format) == sizeof(g.format), "");
+  std::memcpy(&format, &g.format, sizeof(format));
+  if (format != kSparseConvNhwc && format != kSparseConvNchw) {
     return Fail(error, kSparseConvInvalidArgument,
                 "Invalid value for argument format. Expected kSparseConvNhwc "
                 "or kSparseConvNchw. Received: format=%d",
-                static_cast<int>(g.format));
+                format);
   }
   static_cast<SparseConvGeometry&>(*checked) = g;
   checked->out_height =

@@ -203,23 +203,33 @@ SparseConvCode GradValues(const SparseConvPattern& pattern, int64_t batch,
 }
 
 SparseConvPlan PlanOf(const Geometry& g, const Choice& choice,
-                      int64_t num_nonzeros, int64_t batch, int num_threads) {
+                      const Nonzeros& nonzeros, int64_t batch,
+                      int num_threads) {
   SparseConvPlan plan = {};
   plan.kernel = choice.name;
   plan.isa = sparse_conv_isa();
   plan.num_threads = std::max(1, num_threads);
-  plan.density = static_cast<double>(num_nonzeros) / g.kernel_size();
-  const Cost cost = SparseCost(g, choice, num_nonzeros, batch);
-  const double dense = DenseMs(g, batch);
-  plan.sparse_ms = (cost.fixed_ms + cost.product_ms) / plan.num_threads;
-  plan.dense_ms = dense / plan.num_threads;
-  plan.use_sparse = plan.sparse_ms < plan.dense_ms;
-  const Cost full = SparseCost(g, choice, g.kernel_size(), batch);
-  plan.break_even =
-      full.product_ms > 0
-          ? std::clamp((dense - full.fixed_ms) / full.product_ms, 0.0, 1.0)
-          : 0.0;
+  plan.density = static_cast<double>(nonzeros.count) / g.kernel_size();
+  plan.sparse_ms = SparseMs(g, choice, nonzeros, batch) / plan.num_threads;
+  plan.dense_ms = DenseMs(g, batch) / plan.num_threads;
+  plan.use_sparse = IsFaster(plan.sparse_ms, plan.dense_ms);
+  plan.break_even = BreakEven(g, choice, batch);
   return plan;
+}
+
+Nonzeros NonzerosOf(const SparseConvPattern& pattern) {
+  const Geometry& g = pattern.geometry;
+  std::vector<bool> columns(g.kernel_size() / g.out_channels);
+  for (const Nonzero& nonzero : pattern.nonzeros) {
+    columns[(nonzero.i * g.filter_width + nonzero.j) * g.group_channels() +
+            nonzero.channel % g.group_channels()] = true;
+  }
+  Nonzeros nonzeros = {static_cast<int64_t>(pattern.nonzeros.size()), 0, 0};
+  nonzeros.columns = std::count(columns.begin(), columns.end(), true);
+  for (int64_t o = 0; o < g.out_channels; ++o) {
+    nonzeros.rows += pattern.rows[o] != pattern.rows[o + 1];
+  }
+  return nonzeros;
 }
 
 // Nothing thrown crosses the C interface.
@@ -422,7 +432,8 @@ SparseConvCode sparse_conv_estimate(const SparseConvGeometry* geometry,
   }
   sparse_conv::Choice choice;
   sparse_conv::Choose(nullptr, &choice);
-  *plan = sparse_conv::PlanOf(g, choice, num_nonzeros, batch, num_threads);
+  *plan = sparse_conv::PlanOf(g, choice, sparse_conv::AtRandom(g, num_nonzeros),
+                              batch, num_threads);
   return kSparseConvOk;
 }
 
@@ -433,7 +444,7 @@ SparseConvCode sparse_conv_pattern_plan(const SparseConvPattern* pattern,
   const SparseConvCode code = CheckCall(pattern, batch, error);
   if (code != kSparseConvOk) return code;
   *plan = sparse_conv::PlanOf(pattern->geometry, pattern->choice,
-                              sparse_conv_pattern_num_nonzeros(pattern), batch,
+                              sparse_conv::NonzerosOf(*pattern), batch,
                               num_threads);
   plan->prepared_bytes = pattern->bytes();
   plan->code_bytes = pattern->code_bytes();

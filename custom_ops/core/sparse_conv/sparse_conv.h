@@ -194,8 +194,8 @@ typedef struct {
   double density;          // non-zeros / elements of the kernel
   double sparse_ms;        // modelled time of forward with this kernel
   double dense_ms;         // modelled time of a dense convolution (oneDNN)
-  int use_sparse;          // 1 if sparse_ms < dense_ms
-  double break_even;       // density below which sparse is modelled faster
+  int use_sparse;          // 1 if sparse_ms is clearly below dense_ms
+  double break_even;       // density, at random places, below which it is used
   int64_t code_bytes;      // generated code; 0 without
   int64_t prepared_bytes;  // of the pattern, code included
 } SparseConvPlan;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,9 +15,9 @@ from models.data.questions.vocabulary import Vocabulary
 class SpanBatches:
     """Questions as arrays.
 
-    Inputs are int32 and padded with 0: "context_words" `[batch, T]`,
-    "context_characters" `[batch, T, W]`, "question_words" `[batch, J]`,
-    "question_characters" `[batch, J, W]`; targets "start" and "end" `[batch]`,
+    Inputs are int32 and padded with 0: "context" `[batch, T]`, "context_chars"
+    `[batch, T, W]`, "question" `[batch, J]`, "question_chars" `[batch, J, W]`;
+    targets "start" and "end" `[batch]`,
     the first and the last token of the answer. T and J are the longest of the
     whole set, so that a graph is traced once.
 
@@ -88,7 +89,13 @@ class SpanBatches:
         return steps
 
     def train(
-        self, batch_size: int, rank: int = 0, size: int = 1, seed: int = 0
+        self,
+        batch_size: int,
+        rank: int = 0,
+        size: int = 1,
+        seed: int = 0,
+        start_epoch: int = 0,
+        num_ranks: int = 1,
     ) -> tf.data.Dataset:
         """Endless batches of a worker: each epoch in another order.
 
@@ -97,21 +104,22 @@ class SpanBatches:
           rank: number of the worker.
           size: number of workers.
           seed: of the order, the same on all workers.
+          start_epoch: epoch of the first batch, from 0.
+          num_ranks: a batch is those of this many workers, `rank` and the ones
+            after it.
         """
         steps = self.steps_per_epoch(batch_size, size)
 
         def indices():
-            epoch = 0
-            while True:
+            for epoch in itertools.count(start_epoch):
                 order = np.random.default_rng((seed, epoch)).permutation(
                     len(self)
                 )
                 for step in range(steps):
                     begin = (step * size + rank) * batch_size
-                    yield order[begin : begin + batch_size]
-                epoch += 1
+                    yield order[begin : begin + num_ranks * batch_size]
 
-        return self._dataset(indices, batch_size)
+        return self._dataset(indices, num_ranks * batch_size)
 
     def test(
         self, batch_size: int, rank: int = 0, size: int = 1
@@ -125,23 +133,32 @@ class SpanBatches:
 
         return self._dataset(indices, None)
 
-    def texts(self, start, end) -> dict[str, str]:
+    def texts(
+        self, start, end, rank: int = 0, size: int = 1
+    ) -> dict[str, str]:
         """Answers of a network: id -> text of the most probable span.
 
         Args:
-          start: float `[questions, T]`: logits of the first token.
+          start: float `[questions, T]`: logits of the first token, for the
+            questions of `test(..., rank, size)`.
           end: likewise of the last.
+          rank: which worker's questions.
+          size: number of workers.
         """
         return {
             example.id: example.text(
                 *best_span(s, e, len(example.context_tokens))
             )
-            for example, s, e in zip(self.examples, start, end, strict=True)
+            for example, s, e in zip(
+                self.examples[rank::size], start, end, strict=True
+            )
         }
 
-    def answers(self) -> dict[str, tuple[str, ...]]:
+    def answers(
+        self, rank: int = 0, size: int = 1
+    ) -> dict[str, tuple[str, ...]]:
         """Id -> right texts."""
-        return {example.id: example.answers for example in self.examples}
+        return {e.id: e.answers for e in self.examples[rank::size]}
 
     def _dataset(self, indices, batch_size):
         signature = tuple(
@@ -178,8 +195,8 @@ class SpanBatches:
                 characters[row, : len(tokens)] = self._vocabulary.character_ids(
                     tokens, self._width
                 )
-            inputs[f"{key}_words"] = words
-            inputs[f"{key}_characters"] = characters
+            inputs[key] = words
+            inputs[f"{key}_chars"] = characters
         spans = np.array([e.spans[0] for e in self.examples], np.int32)
         return inputs, {"start": spans[:, 0], "end": spans[:, 1]}
 

@@ -42,7 +42,7 @@ class Images(Task):
             input_shape=self.data.image_shape,
             num_classes=self.data.num_classes,
             seed=self.options.seed,
-            **self.given("dropout", "shortcut"),
+            **self.given(),
         )
 
     def objective(self):
@@ -53,10 +53,12 @@ class Images(Task):
             "metrics": ["accuracy"],
         }
 
-    def test(self, model, batch_size):
+    def test(self, model, batch_size=None):
         model.compile(**self.objective(), jit_compile=False)
         result = model.evaluate(
-            self.data.test(batch_size), verbose=0, return_dict=True
+            self.data.test(batch_size or self.test_batch),
+            verbose=0,
+            return_dict=True,
         )
         return result, (
             f"data        {self.data.name}, {self.data.num_test:,} test "
@@ -64,4 +66,14 @@ class Images(Task):
             f"test loss   {result['loss']:.4f}\n"
             f"test error  {1 - result['accuracy']:.2%}\n"
             f"accuracy    {result['accuracy']:.2%}"
+        )
+
+    def sample(self, batch_size=None):
+        images, _ = next(iter(self.data.test(batch_size or self.test_batch)))
+        return images
+
+    def __str__(self):
+        return (
+            f"{self.data.name}, {self.data.num_train:,} training and "
+            f"{self.data.num_test:,} test images"
         )

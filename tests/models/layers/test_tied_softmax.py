@@ -102,6 +102,21 @@ def test_unit_of_a_tied_rhn():
     assert structure.norms(("out", "in"))[0] ** 2 == pytest.approx(expected)
 
 
+def test_masks():
+    words = keras.Input([None], dtype="int32")
+    table = TiedSoftmax(7, 4, mask_zero=True)
+    logits = table(
+        layers.LSTM(4, return_sequences=True)(table(words)), reverse=True
+    )
+    model = keras.Model(words, logits)
+    padded = np.array([[3, 5, 0, 0]])
+    result = model(padded)
+    np.testing.assert_allclose(result[:, :2], model(padded[:, :2]), atol=1e-6)
+    # Padded steps keep the state of the last word.
+    np.testing.assert_allclose(result[:, 3], result[:, 1], atol=1e-6)
+    np.testing.assert_array_equal(result._keras_mask, padded != 0)
+
+
 def test_saving(tmp_path):
     model = language_model(rhn)
     model.save(tmp_path / "model.keras")

@@ -149,3 +149,25 @@ def test_progress_on_a_terminal(monkeypatch):
     lines = text.split("\n")[0].split("\r")[1:]
     for before, after in zip(lines, lines[1:], strict=False):
         assert len(after) >= len(before.rstrip())  # nothing old shows through
+
+
+def test_progress_shows_units_and_words(monkeypatch):
+    seen = []
+    monkeypatch.setattr("time.perf_counter", lambda: 1.0)
+    callback = run.Progress(
+        1, 1, 8, seen.append, unit="words", columns=(("perplexity", "{:.2f}"),)
+    )
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    callback._done = 1
+    callback.on_epoch_end(
+        0,
+        {
+            "perplexity": 12.345,
+            "loss": 1.0,
+            "words_per_second": 1000.0,
+            "units_lstm1": 7,
+            "units_lstm2": 12,
+        },
+    )
+    assert seen == ["epoch 1/1  perplexity 12.35  1,000 words/s  7-12 units\n"]

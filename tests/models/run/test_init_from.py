@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.mlp import mlp
+from models.ptb_lstm import ptb_lstm
 from models.run import load_weights, workdir
 
 
@@ -62,3 +63,19 @@ def test_other_variables(tmp_path):
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_weights(small(hidden=(4,)), tmp_path)
+
+
+def test_states_of_rows_are_no_weights(tmp_path):
+    before, now = (
+        ptb_lstm(9, hidden=(4, 3), stateful=True, batch_size=rows, seed=rows)
+        for rows in (2, 5)
+    )
+    before.save(tmp_path / "model.keras")
+    load_weights(now, tmp_path)
+    for name in ("embedding", "lstm2", "logits"):
+        for old, new in zip(
+            before.get_layer(name).trainable_variables,
+            now.get_layer(name).trainable_variables,
+            strict=True,
+        ):
+            np.testing.assert_array_equal(new.numpy(), old.numpy())

@@ -67,8 +67,9 @@ def test_milestones_that_do_not_rise(milestones):
 
 def test_unknown_optimizer():
     message = (
-        "Invalid value for argument name. Expected one of {'adam', 'adamw', "
-        "'momentum', 'nesterov', 'sgd'}. Received: name='sdg'"
+        "Invalid value for argument name. Expected one of {'adadelta', "
+        "'adam', 'adamw', 'lamb', 'momentum', 'nesterov', 'sgd'}. Received: "
+        "name='sdg'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         optimizers.build("sdg", 0.1)
@@ -82,3 +83,30 @@ def test_unknown_schedule():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         optimizers.schedule("linear", 0.1, 10)
+
+
+def test_exponential_after_a_while():
+    schedule = optimizers.schedule(
+        "exponential", 0.1, 100, decay_rate=0.5, decay_steps=10, hold_steps=15
+    )
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(schedule)
+    )
+    for t in (0, 10, 24, 25, 34, 35, 99):
+        want = 0.1 * 0.5 ** (max(0, t - 15) // 10)
+        for each in (schedule, again):
+            np.testing.assert_allclose(float(each(t)), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", optimizers.NAMES)
+def test_clipping_and_averages(name):
+    optimizer = optimizers.build(name, 0.1, global_clipnorm=5.0, ema=0.75)
+    assert optimizer.global_clipnorm == 5.0
+    assert optimizer.use_ema and optimizer.ema_momentum == 0.75
+    plain = optimizers.build(name, 0.1)
+    assert plain.global_clipnorm is None and not plain.use_ema
+
+
+def test_adadelta_is_that_of_bidaf():
+    optimizer = optimizers.build("adadelta", 0.5)
+    assert (optimizer.rho, optimizer.epsilon) == (0.95, 1e-8)

@@ -9,7 +9,7 @@ import pytest
 import tf_ssl
 from models.mlp import mlp
 from models.resnet_cifar import resnet_cifar
-from models.run import Sparsity
+from models.run import Sparsity, UnitCounts
 
 
 @pytest.fixture(autouse=True)
@@ -196,3 +196,95 @@ def test_group_lasso_beside_proximal_updates():
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Sparsity(["filter:0.1"], structure_update="proximal")
+
+
+def recurrent(units=6):
+    """Two LSTM layers between an embedding and a softmax layer."""
+    words = keras.Input((None,), dtype="int32")
+    x = keras.layers.Embedding(9, 5, name="table")(words)
+    for i in (1, 2):
+        x = keras.layers.LSTM(units, return_sequences=True, name=f"lstm{i}")(x)
+    x = keras.layers.Dense(4, name="hidden")(x)
+    return keras.Model(words, keras.layers.Dense(9, name="logits")(x))
+
+
+def test_iss_penalizes_hidden_units_alone():
+    model = recurrent()
+    sparsity = Sparsity(iss_strength=0.35, loss_scale=1 / 35)
+    optimizer = sparsity.wrap(sgd(), model)
+    assert [s.name for s in optimizer.structures] == [
+        "lstm1/units",
+        "lstm2/units",
+    ]
+    optimizer.build(model.trainable_variables)
+    np.testing.assert_allclose(optimizer.strength.numpy(), 0.01)
+    assert optimizer.clip == "inside" and optimizer.double_count
+    assert str(sparsity) == (
+        "ISS:0.35 (0.01 of the mean over steps), threshold 0.0001"
+    )
+
+
+def test_iss_leaves_layers_alone():
+    sparsity = Sparsity(iss_strength=0.1, iss_exclude=["lstm2*"])
+    optimizer = sparsity.wrap(sgd(), recurrent())
+    assert [s.name for s in optimizer.structures] == ["lstm1/units"]
+    assert str(sparsity) == "ISS:0.1 without lstm2*, threshold 0.0001"
+
+
+def test_clipping_sees_the_penalty():
+    """The step has the length of the clip, though the loss is flat."""
+    model = recurrent()
+    core = keras.optimizers.SGD(1.0, global_clipnorm=1e-3)
+    optimizer = Sparsity(iss_strength=100.0, threshold=0.0).wrap(core, model)
+    variables = model.trainable_variables
+    before = [v.numpy() for v in variables]
+    optimizer.build(variables)
+    optimizer.apply([np.zeros(v.shape, "float32") for v in variables])
+    moved = sum(
+        np.square(v.numpy() - b).sum()
+        for v, b in zip(variables, before, strict=True)
+    )
+    assert np.sqrt(moved) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_unit_counts():
+    model = recurrent()
+    structures = tf_ssl.find_structures(model)
+    structures["lstm1/units"].zero([0, 3])
+    structures["lstm2/units"].zero([5])
+    chosen = [s for s in structures if s.name.startswith("lstm")]
+    logs = {}
+    UnitCounts(chosen).on_epoch_end(0, logs)
+    assert logs == {"units_lstm1": 4, "units_lstm2": 5}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {"iss_strength": 0.1, "structure_lasso": 0.1},
+            "Flag --iss_strength penalizes hidden units, as --structure_lasso "
+            "does. Pass it without --structure_lasso and --depth_lasso.",
+        ),
+        (
+            {"iss_strength": 0.1, "structure_update": "proximal"},
+            "Flag --iss_strength has groups that share weights, for which "
+            "there are no proximal steps. Pass it with "
+            "--structure_update=subgradient.",
+        ),
+        (
+            {"iss_exclude": ["x*"]},
+            "Flag --iss_exclude says what --iss_strength leaves alone. Pass "
+            "both.",
+        ),
+    ],
+)
+def test_iss_beside_others(options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Sparsity(**options)
+
+
+def test_model_without_recurrent_layers():
+    message = "Model 'mlp' has no recurrent units that could go"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Sparsity(iss_strength=0.1).wrap(sgd(), small())

@@ -22,12 +22,12 @@ def test_arrays(examples, vocabulary):
     batches = SpanBatches(examples, vocabulary, word_width=5)
     inputs, targets = next(iter(batches.test(20)))
     longest = max(len(e.context_tokens) for e in examples)
-    assert inputs["context_words"].shape == (20, longest)
-    assert inputs["context_characters"].shape == (20, longest, 5)
-    assert inputs["question_words"].shape[0] == 20
+    assert inputs["context"].shape == (20, longest)
+    assert inputs["context_chars"].shape == (20, longest, 5)
+    assert inputs["question"].shape[0] == 20
     for row, example in enumerate(examples):
         tokens = example.context_tokens
-        words = inputs["context_words"][row].numpy()
+        words = inputs["context"][row].numpy()
         np.testing.assert_array_equal(
             words[: len(tokens)], vocabulary.word_ids(tokens)
         )
@@ -43,20 +43,20 @@ def test_workers_share_an_epoch(examples, vocabulary):
         data = iter(batches.train(3, rank, 2, seed=4))
         assert batches.steps_per_epoch(3, 2) == 3
         for _ in range(3):
-            seen.append(next(data)[0]["context_words"].numpy())
+            seen.append(next(data)[0]["context"].numpy())
     rows = np.concatenate(seen)
     # Words alone: texts of other places can be the same; the order is not.
     assert rows.shape[0] == 18
-    again = next(iter(batches.train(3, 0, 2, seed=4)))[0]["context_words"]
+    again = next(iter(batches.train(3, 0, 2, seed=4)))[0]["context"]
     np.testing.assert_array_equal(again, seen[0])
-    other = next(iter(batches.train(3, 0, 2, seed=5)))[0]["context_words"]
+    other = next(iter(batches.train(3, 0, 2, seed=5)))[0]["context"]
     assert (other.numpy() != seen[0]).any()
 
 
 def test_shares_of_a_test_set(examples, vocabulary):
     batches = SpanBatches(examples, vocabulary, training=False)
     sizes = [
-        [x["context_words"].shape[0] for x, _ in batches.test(6, rank, 3)]
+        [x["context"].shape[0] for x, _ in batches.test(6, rank, 3)]
         for rank in range(3)
     ]
     assert sizes == [[6, 1], [6, 1], [6]]
@@ -69,7 +69,7 @@ def test_limits_of_training(examples, vocabulary):
         20 - len(batches)
     )
     inputs, targets = next(iter(batches.test(50)))
-    assert inputs["context_words"].shape[1] == 12
+    assert inputs["context"].shape[1] == 12
     assert targets["end"].numpy().max() < 12
     everything = SpanBatches(examples, vocabulary, 12, 1, training=False)
     assert len(everything) == 20
