@@ -31,13 +31,13 @@ def trained():
     blocks = tf_ssl.kernel_structures(model, {"conv": ("block", _BLOCK)})
     model.compile(
         tf_ssl.GroupLassoOptimizer(
-            keras.optimizers.Adam(0.01), blocks, 0.02, update="proximal"
+            keras.optimizers.Adam(0.01), blocks, 0.015, update="proximal"
         ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     images, labels = problem()
-    model.fit(images, labels, batch_size=32, epochs=25, verbose=0)
+    model.fit(images, labels, batch_size=32, epochs=40, verbose=0)
     return model, blocks[0]
 
 
