@@ -101,13 +101,15 @@ SparseConvCode Create(const SparseConvGeometry* geometry,
                 "or 'bf16', or none. Received: kernel='%s'",
                 name);
   }
-  if (options->purpose != kSparseConvCudaForward &&
-      options->purpose != kSparseConvCudaGradInput) {
+  int purpose;  // of an enum, but a caller may have written anything
+  std::memcpy(&purpose, &options->purpose, sizeof(purpose));
+  if (purpose != kSparseConvCudaForward &&
+      purpose != kSparseConvCudaGradInput) {
     return Fail(error, kSparseConvInvalidArgument,
                 "Invalid value for argument purpose. Expected "
                 "kSparseConvCudaForward or kSparseConvCudaGradInput. Received: "
                 "purpose=%d",
-                static_cast<int>(options->purpose));
+                purpose);
   }
   const struct {
     const char* name;
