@@ -31,11 +31,11 @@ import pathlib
 import re
 import signal
 import statistics
-import subprocess
 import sys
-import time
 
+import recipe_runs
 from absl import app, flags
+from recipe_runs import say
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _TOTAL_BATCH = 64
@@ -179,32 +179,16 @@ def train(run: Run) -> dict | None:
     done = summary(run.log)
     if done:
         return done
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
-    _print(f"{run.name}: starts")
-    with open(run.log, "a") as file:
-        words = [
-            pathlib.Path(w).name if w.startswith("/") else w
-            for w in run.command
-        ]
-        file.write(f"$ {' '.join(words)}\n")
-        file.flush()
-        with subprocess.Popen(
-            run.command, stdout=file, stderr=subprocess.STDOUT, cwd=_ROOT
-        ) as process:
-            try:
-                process.wait()
-            except BaseException:
-                process.terminate()
-                raise
+    say(f"{run.name}: starts")
+    words = [
+        pathlib.Path(w).name if w.startswith("/") else w for w in run.command
+    ]
+    _, minutes = recipe_runs.run(run.command, run.log, " ".join(words))
     done = summary(run.log)
-    minutes = (time.monotonic() - begin) / 60
     if done is None:
-        _print(f"{run.name}: FAILED after {minutes:.1f} min, see {run.log}")
+        say(f"{run.name}: FAILED after {minutes:.1f} min, see {run.log}")
     else:
-        _print(
-            f"{run.name}: {100 * done['accuracy']:.2f} % in {minutes:.1f} min"
-        )
+        say(f"{run.name}: {100 * done['accuracy']:.2f} % in {minutes:.1f} min")
     return done
 
 
@@ -243,7 +227,7 @@ def runs_wanted():
                     yield from search_runs()
                 rate = sgd_rate()
                 if rate is None:
-                    _print("sgd: left out, for its search has failed")
+                    say("sgd: left out, for its search has failed")
                     continue
             for n, virtual in counts:
                 for compression in _COMPRESSIONS.value:
@@ -370,7 +354,7 @@ def _plot(points, path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        _print(f"no {path.name}: pip install matplotlib")
+        say(f"no {path.name}: pip install matplotlib")
         return
     optimizers = sorted({optimizer for optimizer, *_ in points})
     figure = Figure(figsize=(4.5 * max(1, len(optimizers)), 3.4))
@@ -411,10 +395,6 @@ def _plot(points, path) -> None:
         axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-
-
-def _print(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def _check_flags() -> None:

@@ -22,7 +22,6 @@ def train(recipe, workdir, log, flags) -> bool:
     workdir, log = pathlib.Path(workdir), pathlib.Path(log)
     if (workdir / "model.keras").is_file():
         return True
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
         "train.py",
@@ -30,10 +29,28 @@ def train(recipe, workdir, log, flags) -> bool:
         f"--workdir={workdir}",
         *flags,
     ]
-    began = time.monotonic()
     say(f"{workdir}: starts")
+    code, minutes = run(command, log, f"python {' '.join(command[1:])}")
+    word = "FAILED" if code else "done"
+    say(f"{workdir}: {word} in {minutes:.1f} min: {log}")
+    return code == 0
+
+
+def run(command, log, shown) -> tuple[int, float]:
+    """Runs a program in the project's folder; ends it with this one.
+
+    Args:
+      command: words.
+      log: file that the command as `shown` and its output are added to.
+      shown: the command as text.
+
+    Returns:
+      The exit status, and minutes.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     with open(log, "a") as file:
-        file.write(f"$ python {' '.join(command[1:])}\n")
+        file.write(f"$ {shown}\n")
         file.flush()
         with subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT
@@ -43,10 +60,7 @@ def train(recipe, workdir, log, flags) -> bool:
             except BaseException:
                 process.terminate()
                 raise
-    minutes = (time.monotonic() - began) / 60
-    word = "FAILED" if process.returncode else "done"
-    say(f"{workdir}: {word} in {minutes:.1f} min: {log}")
-    return process.returncode == 0
+    return process.returncode, (time.monotonic() - began) / 60
 
 
 def say(text: str) -> None:

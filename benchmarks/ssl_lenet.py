@@ -28,15 +28,15 @@ import os
 import pathlib
 import signal
 import statistics
-import subprocess
 import sys
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import recipe_runs
 from absl import app, flags
+from recipe_runs import say
 
 import models
 import tf_ssl
@@ -170,7 +170,6 @@ def train(recipe: str, begin: str | None, seed: int) -> bool:
     if (workdir / "model.keras").is_file():
         return True
     log = pathlib.Path(_OUTPUT.value) / f"{recipe}_seed{seed}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
         "train.py",
@@ -180,24 +179,14 @@ def train(recipe: str, begin: str | None, seed: int) -> bool:
         *([f"--init_from={workdir_of(begin, seed)}"] if begin else []),
         *_FLAGS.value,
     ]
-    began = time.monotonic()
-    _print(f"{recipe}, seed {seed}: starts")
-    with open(log, "a") as file:
-        file.write(f"$ python {' '.join(command[1:])}\n")
-        file.flush()
-        with subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, cwd=_ROOT
-        ) as process:
-            try:
-                process.wait()
-            except BaseException:
-                process.terminate()
-                raise
-    minutes = (time.monotonic() - began) / 60
-    if process.returncode:
-        _print(f"{recipe}, seed {seed}: FAILED after {minutes:.1f} min: {log}")
+    say(f"{recipe}, seed {seed}: starts")
+    code, minutes = recipe_runs.run(
+        command, log, f"python {' '.join(command[1:])}"
+    )
+    if code:
+        say(f"{recipe}, seed {seed}: FAILED after {minutes:.1f} min: {log}")
         return False
-    _print(
+    say(
         f"{recipe}, seed {seed}: error {error_of(recipe, seed):.2f} % in "
         f"{minutes:.1f} min"
     )
@@ -323,10 +312,6 @@ def report(images) -> str:
     text = table(results)
     (output / "table.md").write_text(text)
     return text
-
-
-def _print(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
 def _check_flags() -> None:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_ssl import group_specs, groups
-from tf_ssl.kernels import find_kernels
+from tf_ssl.kernels import find_kernels, no_match
 from tf_ssl.structure import Slice, Structure
 
 
@@ -54,12 +54,7 @@ def kernel_structures(
     for pattern, spec in patterns.items():
         hits = [kernel for kernel in kernels if kernel.matches(pattern)]
         if not hits:
-            raise ValueError(
-                "Invalid value for argument patterns. Expected patterns that "
-                "match the path or the layer of a kernel, one of "
-                f"{sorted(kernel.name for kernel in kernels)}. "
-                f"Received: {pattern!r}"
-            )
+            raise no_match(kernels, pattern)
         chosen.update(dict.fromkeys(hits, spec))
     return [
         _structure(kernel, chosen[kernel])

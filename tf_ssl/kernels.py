@@ -124,6 +124,16 @@ def find_kernels(model: keras.Model) -> list[Kernel]:
     return list(found.values())
 
 
+def no_match(kernels: list[Kernel], pattern: str) -> ValueError:
+    """What to raise for a pattern that matches none of the kernels."""
+    return ValueError(
+        "Invalid value for argument patterns. Expected patterns that "
+        "match the path or the layer of a kernel, one of "
+        f"{sorted(kernel.name for kernel in kernels)}. "
+        f"Received: {pattern!r}"
+    )
+
+
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """Every layer of a model, inside nested models, wrappers and RNNs too."""
     layers = []

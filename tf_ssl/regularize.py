@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from tf_ssl.group_lasso import GroupLasso
-from tf_ssl.kernels import Kernel, all_layers, find_kernels
+from tf_ssl.kernels import Kernel, all_layers, find_kernels, no_match
 from tf_ssl.regularizer_sum import RegularizerSum
 
 
@@ -121,12 +121,7 @@ def _choose(kernels, wanted, model) -> list[tuple[Kernel, str]]:
         hits = [kernel for kernel in kernels if kernel.matches(pattern)]
         hits = hits or _exact(model, pattern)
         if not hits:
-            raise ValueError(
-                "Invalid value for argument patterns. Expected patterns that "
-                "match the path or the layer of a kernel, one of "
-                f"{sorted(kernel.name for kernel in kernels)}. "
-                f"Received: {pattern!r}"
-            )
+            raise no_match(kernels, pattern)
         for kernel in hits:
             chosen[id(kernel.variable)] = (kernel, pattern)
     order = {id(v): i for i, v in enumerate(model.variables)}

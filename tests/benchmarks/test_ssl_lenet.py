@@ -15,6 +15,7 @@ _SPEC = importlib.util.spec_from_file_location(
 )
 ssl_lenet = importlib.util.module_from_spec(_SPEC)
 sys.modules["ssl_lenet"] = ssl_lenet  # dataclasses look it up
+sys.path.append(str(_ROOT / "benchmarks"))  # as for a program there
 _SPEC.loader.exec_module(ssl_lenet)
 
 
