@@ -56,6 +56,30 @@ static __m512i Cvtepu8Epi32512(__m128i a) {
                                             : simde_mm_srli_si128(whole, 8));
   });
 }
+
+// Lane by lane.
+template <typename To, typename From, typename Whole, typename In>
+static Whole ConvertLanes(const In& in) {
+  From from[8];
+  To to[8];
+  __builtin_memcpy(from, &in, sizeof(from));
+  for (int i = 0; i < 8; ++i) to[i] = static_cast<To>(from[i]);
+  Whole whole;
+  static_assert(sizeof(whole) == sizeof(to) && sizeof(in) == sizeof(from),
+                "eight lanes");
+  __builtin_memcpy(&whole, to, sizeof(whole));
+  return whole;
+}
+using __mmask8 = simde__mmask8;
+using __mmask16 = simde__mmask16;
+static uint64_t Join(uint64_t high, uint64_t low, int bits) {
+  return high << bits | low;
+}
+#define _mm512_cvtepu64_pd ConvertLanes<double, uint64_t, __m512d, __m512i>
+#define _mm512_cvttpd_epu64 ConvertLanes<uint64_t, double, __m512i, __m512d>
+#define _mm512_cvttpd_epi64 ConvertLanes<int64_t, double, __m512i, __m512d>
+#define _mm512_kunpackw(high, low) Join(high, low, 16)
+#define _mm512_kunpackd(high, low) Join(high, low, 32)
 #define _mm512_cvttps_epi32 Cvttps512
 #define _mm512_cvtepi32_ps Cvtepi32Ps512
 #define _mm512_cvtps_pd CvtpsPd512
