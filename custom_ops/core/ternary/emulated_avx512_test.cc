@@ -70,11 +70,28 @@ static Whole ConvertLanes(const In& in) {
   __builtin_memcpy(&whole, to, sizeof(whole));
   return whole;
 }
+// SIMDe multiplies signed numbers, which may overflow.
+template <typename Lane>
+static __m512i MultiplyLow(const __m512i& a, const __m512i& b) {
+  constexpr int kLanes = sizeof(a) / sizeof(Lane);
+  Lane x[kLanes];
+  Lane y[kLanes];
+  __builtin_memcpy(x, &a, sizeof(a));
+  __builtin_memcpy(y, &b, sizeof(b));
+  for (int i = 0; i < kLanes; ++i) x[i] *= y[i];
+  __m512i product;
+  __builtin_memcpy(&product, x, sizeof(product));
+  return product;
+}
 using __mmask8 = simde__mmask8;
 using __mmask16 = simde__mmask16;
 static uint64_t Join(uint64_t high, uint64_t low, int bits) {
   return high << bits | low;
 }
+#undef _mm512_mullo_epi32
+#undef _mm512_mullo_epi64
+#define _mm512_mullo_epi32 MultiplyLow<uint32_t>
+#define _mm512_mullo_epi64 MultiplyLow<uint64_t>
 #define _mm512_cvtepu64_pd ConvertLanes<double, uint64_t, __m512d, __m512i>
 #define _mm512_cvttpd_epu64 ConvertLanes<uint64_t, double, __m512i, __m512d>
 #define _mm512_cvttpd_epi64 ConvertLanes<int64_t, double, __m512i, __m512d>
