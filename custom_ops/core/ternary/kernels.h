@@ -63,6 +63,8 @@ struct Thirds {
   int fraction_shift;
   int fraction_bits;
 };
+// Words that unpack_thirds takes at a time.
+constexpr int kUnpackWords = 16;
 // Bytes that unpacking may write around the digits.
 constexpr int kDigitSlack = 16;
 

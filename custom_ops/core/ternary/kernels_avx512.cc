@@ -161,9 +161,6 @@ void PackTritsAvx512(const uint16_t* plus, const uint16_t* minus,
   }
 }
 
-// Words at a time of UnpackThirdsAvx512.
-constexpr int kUnpackWords = 16;
-
 // The three parts of eight words as fractions, see Thirds; the lowest first.
 inline void SplitInThirds(const Thirds& thirds, const uint64_t* words,
                           __m512i* fractions) {

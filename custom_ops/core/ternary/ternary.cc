@@ -490,9 +490,9 @@ extern "C" int64_t ternary_decode(const void* payload, TernaryLayout layout,
     if (guard != num_workers) return guard;
   }
 
-  // Chunks begin at a word or a group.
+  // Chunks begin at a word, and hold whole blocks of words, or at a group.
   const int64_t unit =
-      layout == kTernarySum ? 16 * digits : int64_t{kTernaryGroup};
+      layout == kTernarySum ? kUnpackWords * digits : int64_t{kTernaryGroup};
   const std::vector<Chunk> chunks =
       Split(tensors, num_tensors, kDecodeChunk / unit * unit);
   int64_t bytes = 0;
