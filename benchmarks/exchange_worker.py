@@ -85,27 +85,27 @@ def measure(cell: Cell) -> dict | None:
     for name, method in methods.items():
         _say(f"checking {name}")
         _check(name, method(gradients), shapes)
-    times, num_rounds = _rounds(cell, methods, gradients)
-    alone = {
+    parts = {
+        "methods": methods,
         "kernels_ms": _kernels(gradients, shapes),
         "compute_ms": _compute(gradients, variables, compressions),
     }
+    times, num_rounds = _rounds(cell, parts, gradients)
     load.append(os.getloadavg()[0])
 
-    gathered = collectives.allgather_object((times, alone))
+    gathered = collectives.allgather_object(times)
     if tg.rank() != 0:
         return None
-    results = {}
-    for name in methods:
+    results = {
         # The slowest worker decides.
-        slowest = np.max([worker[0][name] for worker in gathered], axis=0)
-        results[name] = summary(1e3 * slowest)
-    alone = {
         kind: {
-            name: max(worker[1][kind][name] for worker in gathered)
-            for name in milliseconds
+            name: summary(
+                1e3
+                * np.max([worker[kind][name] for worker in gathered], axis=0)
+            )
+            for name in functions
         }
-        for kind, milliseconds in alone.items()
+        for kind, functions in parts.items()
     }
     return {
         "link": cell.link,
@@ -121,8 +121,11 @@ def measure(cell: Cell) -> dict | None:
         "tensorflow": tf.__version__,
         "load_before_and_after": load,
         "measured_link": link,
-        **alone,
-        "methods": results,
+        **{
+            kind: {name: x["median_ms"] for name, x in results[kind].items()}
+            for kind in ("kernels_ms", "compute_ms")
+        },
+        "methods": results["methods"],
         "skipped": skipped,
     }
 
@@ -280,22 +283,29 @@ def _time(method, gradients):
     return seconds
 
 
-def _rounds(cell, methods, gradients):
-    """Seconds of each round and method, interleaved; number of rounds."""
+def _rounds(cell, parts, gradients):
+    """Seconds of each round of all functions, in turn; number of rounds."""
+    functions = [
+        (kind, name, function)
+        for kind, named in parts.items()
+        for name, function in named.items()
+    ]
     warmup = []
     for _ in range(max(1, cell.warmup)):
         start = time.perf_counter()
-        for method in methods.values():
-            _time(method, gradients)
+        for _, _, function in functions:
+            _time(function, gradients)
         warmup.append(time.perf_counter() - start)
     num_rounds = collectives.broadcast_object(
         _fit(cell.seconds, min(warmup), cell.max_rounds)
     )
     _say(f"{num_rounds} rounds")
-    times = {name: [] for name in methods}
+    times = {
+        kind: {name: [] for name in named} for kind, named in parts.items()
+    }
     for _ in range(num_rounds):
-        for name, method in methods.items():
-            times[name].append(_time(method, gradients))
+        for kind, name, function in functions:
+            times[kind][name].append(_time(function, gradients))
     return times, num_rounds
 
 
@@ -393,7 +403,7 @@ class _NoNetwork:
 
 
 def _kernels(gradients, shapes):
-    """Milliseconds of our ops alone, on all workers at once."""
+    """Our ops alone, as functions of gradients."""
     codec = dict(bucket_size=0, num_workers=tg.size())
 
     @tf.function(autograph=False)
@@ -426,14 +436,14 @@ def _kernels(gradients, shapes):
     levels = scalers(gradients)
     total = encode(gradients, levels) * tg.size()
     return {
-        "scalers": _median_ms(scalers, gradients),
-        "encode": _median_ms(encode, gradients, levels),
-        "decode": _median_ms(decode, total, levels),
+        "scalers": scalers,
+        "encode": lambda tensors: encode(tensors, levels),
+        "decode": lambda tensors: decode(total, levels),
     }
 
 
 def _compute(gradients, variables, compressions):
-    """Milliseconds of each exchange with no network, on all workers at once."""
+    """Each exchange with no network, as functions of gradients."""
 
     def copy(arrays):
         """What Horovod does around the transport: into its buffer, a
@@ -445,7 +455,7 @@ def _compute(gradients, variables, compressions):
         )
         results = [np.zeros_like(array) for array in arrays]
 
-        def run():
+        def run(tensors):
             for array, part, result in zip(arrays, parts, results, strict=True):
                 np.copyto(part, array.reshape(-1))
                 part *= part.dtype.type(1 / tg.size())
@@ -471,39 +481,24 @@ def _compute(gradients, variables, compressions):
         return average
 
     arrays = [g.numpy() for g in gradients]
-    milliseconds = {
-        "fp32": _median_ms(copy(arrays)),
-        # Without the sum of halves inside Gloo, which has no vector code.
-        "fp16": _median_ms(tf.function(casts, autograph=False), gradients)
-        + _median_ms(copy([a.astype(np.float16) for a in arrays])),
-    }
+    copy16 = copy([a.astype(np.float16) for a in arrays])
+    cast = tf.function(casts, autograph=False)
+
+    def fp16(tensors):
+        """Without the sum of halves inside Gloo, which has no vector code."""
+        copy16(tensors)
+        return cast(tensors)
+
+    functions = {"fp32": copy(arrays), "fp16": fp16}
     for name, compression in compressions.items():
-        function = tf.function(ternary(compression), autograph=False)
         name = name.removeprefix("ternary ")
-        milliseconds[name] = _median_ms(function, gradients)
-    return milliseconds
-
-
-def _median_ms(function, *arguments):
-    function(*arguments)
-    start = time.perf_counter()
-    function(*arguments)
-    repeats = collectives.broadcast_object(
-        _fit(1.0, time.perf_counter() - start, 50)
-    )
-    times = []
-    for _ in range(repeats):
-        collectives.barrier()
-        start = time.perf_counter()
-        function(*arguments)
-        tf.test.experimental.sync_devices()
-        times.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(times)
+        functions[name] = tf.function(ternary(compression), autograph=False)
+    return functions
 
 
 def _link(cell):
     """The link itself, measured without Horovod, and one small collective."""
-    latency, bandwidth = _probe(cell)
+    latency, bandwidth, busy_share = _probe(cell)
     workers = collectives.Workers()
 
     @tf.function(autograph=False)
@@ -523,18 +518,20 @@ def _link(cell):
     return {
         "alpha_s": gathered[0][2],
         "bytes_per_s": min(worker[1] for worker in gathered),
+        "busy_share": busy_share,
         "small_allreduce_s": float(np.median(slowest)),
     }
 
 
 def _probe(cell):
-    """Seconds one way between ranks 0 and 1; bytes a second with all sending.
+    """Seconds one way between ranks 0 and 1; with all sending: bytes a second,
+    and the share of that time in which the workers' cores are busy.
 
-    Every worker opens a TCP connection to the next one. (0, inf) for one
+    Every worker opens a TCP connection to the next one. (0, inf, 0) for one
     worker.
     """
     if tg.size() == 1:
-        return 0.0, math.inf
+        return 0.0, math.inf, 0.0
     num_bytes = int(cell.bytes_per_second or 256e6)
     num_bytes = max(4_000_000, min(256_000_000, num_bytes))
     address = os.environ.get("LINK_ADDRESS", "127.0.0.1")
@@ -561,7 +558,7 @@ def _probe(cell):
             trips.append((time.perf_counter() - start) / tg.size())
         collectives.barrier()
         chunk = bytes(1 << 20)
-        start = time.perf_counter()
+        busy, start = _busy_s(), time.perf_counter()
 
         def send():
             left = num_bytes
@@ -574,5 +571,16 @@ def _probe(cell):
         while left:
             left -= previous.recv_into(buffer, min(left, len(buffer)))
         seconds = time.perf_counter() - start
+        busy = _busy_s() - busy
         sender.join()
-    return statistics.median(trips), num_bytes / seconds
+    cores = min(tg.size(), os.cpu_count())
+    share = min(1.0, busy / seconds / cores)
+    return statistics.median(trips), num_bytes / seconds, share
+
+
+def _busy_s():
+    """Seconds of all of this host's cores, the kernel's included."""
+    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    user, nice, system, _, _, irq, softirq = map(int, fields[1:8])
+    ticks = user + nice + system + irq + softirq
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -79,6 +79,7 @@ _OUTPUT = flags.DEFINE_string(
 _WORKDIR = flags.DEFINE_string(
     "workdir", str(_ROOT / "runs/lenet_mnist_curve"), "For the checkpoints."
 )
+_FLAGS = flags.DEFINE_list("flags", [], "More flags for train.py.")
 _REPORT_ONLY = flags.DEFINE_boolean(
     "report_only", False, "Write the results from the logs that are there."
 )
@@ -139,6 +140,7 @@ class Run:
             f"--compression={self.compression}",
             "--clip_factor=2.5",
             "--exchange=allreduce",
+            *_FLAGS.value,
         ]
 
 

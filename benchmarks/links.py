@@ -27,6 +27,9 @@ import time
 _PREFIX = "tgl"  # of namespaces and devices: tgl<process>...
 _NETNS = pathlib.Path("/etc/netns")
 _DEVICE = "link0"  # each worker's end
+# Of a link's rate, what may pass at once; but always some packets.
+_BURST_S = 2e-3
+_LEAST_BURST = 16_384
 _RATE = re.compile(r"\d+(\.\d+)?[kmg]?bit")
 _BITS = {"bit": 1, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 
@@ -136,9 +139,10 @@ class Namespaces:
             _run(*inside, "link", "set", "lo", "up")
             _run(*inside, "link", "set", _DEVICE, "up")
             if self.rate is not None:
+                burst = int(_BURST_S * bytes_per_second(self.rate))
                 _run("tc", "-netns", name, "qdisc", "add", "dev", _DEVICE,
-                     "root", "tbf", "rate", self.rate, "burst", "256kb",
-                     "latency", "50ms")
+                     "root", "tbf", "rate", self.rate, "burst",
+                     f"{max(_LEAST_BURST, burst)}b", "latency", "50ms")
             # fmt: on
             folder = _NETNS / name
             folder.mkdir(parents=True)

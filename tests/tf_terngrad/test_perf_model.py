@@ -247,6 +247,12 @@ def test_refuses_arguments():
         "workers_per_node=4, or a multiple of it. Received: num_workers=6"
     )
     with pytest.raises(ValueError) as error:
+        model.Cluster(2, _NET, _PCI, busy_share=1.5)
+    assert str(error.value) == (
+        "Invalid value for argument busy_share. Expected a number in [0, 1]. "
+        "Received: busy_share=1.5"
+    )
+    with pytest.raises(ValueError) as error:
         model.Channel(1e-6, 0)
     assert str(error.value) == (
         "Invalid value for argument bytes_per_s. Expected a finite number > "
@@ -320,6 +326,7 @@ def _cell():
             "alpha_s": 0.01,
             "bytes_per_s": 1000.0,
             "small_allreduce_s": 0.03,
+            "busy_share": 0.0,
         },
         "compute_ms": {"fp32": 970.0, "allreduce": 1000.0},
         "kernels_ms": {"scalers": 200.0, "encode": 500.0, "decode": 300.0},
@@ -339,6 +346,18 @@ def test_validate():
     assert ternary["predicted_ms"] == pytest.approx(predicted)
     assert ternary["error"] == pytest.approx(-0.092)
     assert ternary["payload"] == "lenet"
+
+
+def test_moving_bytes_takes_the_core():
+    def seconds(busy_share):
+        cluster = model.Cluster(2, _NET, _NET, busy_share=busy_share)
+        kernels = model.Kernels(encode=1e-3)  # 27 s, more than the transfer
+        return model.step_time(
+            "allgather", 27_000, 1, cluster, kernels, parts=4
+        ).total_s
+
+    transfer_s = 4 * 0.01 + 27_000 / 5 / 1000.0
+    assert seconds(0.5) - seconds(0.0) == pytest.approx(transfer_s / 2)
 
 
 def test_refuses_to_validate(tmp_path):

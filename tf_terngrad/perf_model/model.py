@@ -15,8 +15,9 @@ every node and a ring between nodes. For a buffer of B bytes:
 All workers are equally fast. Ternary payloads travel in P parts, and while one
 does others are encoded and decoded: of encoding and decoding (K) and P calls
 and the transfer (T) only the longer counts whole, of the other one part:
-max(T + K/P, K + T/P). Nothing else overlaps. The bytes are payload: the headers
-of a transport belong to the bandwidth.
+max(T + K/P, K + uT + T/P). u is the share of a transfer in which the core that
+encodes is busy with moving bytes: 0 with a GPU. Nothing else overlaps. The
+bytes are payload: the headers of a transport belong to the bandwidth.
 
 Departure: the supplementary material of the paper has a model of its own,
 whose code is not public; this one is made of the collectives that this
@@ -70,6 +71,8 @@ class Cluster:
         inside: Channel inside a node; unused with one worker a node.
         workers_per_node: G; N above it must be a multiple of it.
         call_s: Seconds of one collective before anything moves.
+        busy_share: u, of the time in which bytes move, in which the core that
+            encodes and decodes is busy with moving them; in [0, 1].
     """
 
     num_workers: int
@@ -77,10 +80,16 @@ class Cluster:
     inside: Channel
     workers_per_node: int = 1
     call_s: float = HOROVOD_CALL_S
+    busy_share: float = 0.0
 
     def __post_init__(self):
         checks.integer("num_workers", self.num_workers, 1)
         checks.integer("workers_per_node", self.workers_per_node, 1)
+        if not 0 <= self.busy_share <= 1:
+            raise ValueError(
+                "Invalid value for argument busy_share. Expected a number in "
+                f"[0, 1]. Received: busy_share={self.busy_share}"
+            )
         if self.num_workers % self.on_a_node:
             raise ValueError(
                 "Invalid value for argument num_workers. Expected at most "
@@ -257,7 +266,11 @@ def step_time(
     codec_s = kernels_s - kernels.scalers * elements
     parts = parts or wire.best_parts(codec_s, cluster.call_s)
     payload_s = parts * payload_time(exchange, elements / parts, cluster)
-    pipelined_s = max(payload_s + codec_s / parts, codec_s + payload_s / parts)
+    calls = parts * wire.EXCHANGES[exchange].collectives
+    busy_s = cluster.busy_share * (payload_s - calls * cluster.call_s)
+    pipelined_s = max(
+        payload_s + codec_s / parts, codec_s + busy_s + payload_s / parts
+    )
     return StepTime(
         compute_s,
         kernels_s,

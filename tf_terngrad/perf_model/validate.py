@@ -1,8 +1,9 @@
 """The model beside what benchmarks/exchange.py measured.
 
-Nothing is fitted to the times of exchanges: bandwidth and latency are those of
-plain TCP, the cost of a call is that of one small allreduce, computation was
-timed with no network under it; all in the same run, on the same workers. For
+Nothing is fitted to the times of exchanges: bandwidth, latency and the share of
+time in which the cores are busy are those of plain TCP, the cost of a call is
+that of one small allreduce, computation was timed with no network under it, in
+the same rounds as the exchanges; all on the same workers. For
 fp16 the sum of halves inside Gloo, which has no vector code, is left out: it
 cannot be timed alone.
 """
@@ -58,7 +59,13 @@ def cluster(cell: dict) -> model.Cluster:
     n = cell["workers"]
     # The latency of its rounds is in the time of the small allreduce.
     call = link["small_allreduce_s"] - 2 * (n - 1) * link["alpha_s"]
-    return model.Cluster(n, channel, channel, call_s=max(0.0, call))
+    return model.Cluster(
+        n,
+        channel,
+        channel,
+        call_s=max(0.0, call),
+        busy_share=link["busy_share"],
+    )
 
 
 def _predict(cell, exchange) -> model.StepTime:
