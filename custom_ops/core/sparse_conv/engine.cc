@@ -167,6 +167,54 @@ void RunChunk(const Kernels& kernels, const Schedule& schedule,
   }
 }
 
+// Of a strip, in cycles or so.
+int64_t RowsCost(const Program& program, const Schedule& schedule) {
+  return (program.num_entries() * schedule.tile / 2 +
+          program.num_rows() * schedule.tile_size()) *
+         schedule.strip_tiles;
+}
+int64_t PlanesCost(const Program& program, const Schedule& schedule) {
+  return program.num_planes() * schedule.tile_size() * schedule.strip_tiles;
+}
+
+// When the last of so many threads is done with the strips, each in so many
+// parts: first all but the last strip, which may be shorter.
+double TimeOf(const Program& program, const Schedule& schedule,
+              const Strips& strips, int64_t parts, int64_t threads) {
+  const int64_t chunks = static_cast<int64_t>(schedule.chunks.size());
+  const int64_t items = (strips.size() - 1) * parts;
+  const Strip last = strips[strips.size() - 1];
+  const double share = static_cast<double>(last.end - last.begin) /
+                       static_cast<double>(schedule.strip_tiles);
+  // Idle threads take short items while the others do their last long one.
+  const int64_t idle = (threads - items % threads) % threads;
+  const int64_t meanwhile = idle * static_cast<int64_t>(1 / share);
+  const double turns =
+      static_cast<double>(CeilOfRatio(items, threads)) +
+      share * CeilOfRatio(std::max(int64_t{0}, parts - meanwhile), threads);
+  return turns *
+         (PlanesCost(program, schedule) +
+          RowsCost(program, schedule) / chunks * CeilOfRatio(chunks, parts));
+}
+
+// The parts of the chunks with which a call takes least time.
+int64_t PartsOf(const Program& program, const Schedule& schedule,
+                const Strips& strips, int64_t threads) {
+  const int64_t chunks = static_cast<int64_t>(schedule.chunks.size());
+  const int64_t most =
+      std::min(chunks, CeilOfRatio(threads * 4, strips.size()));
+  int64_t best = 1;
+  double least = TimeOf(program, schedule, strips, 1, threads);
+  for (int64_t parts = 2; parts <= most; ++parts) {
+    const double time = TimeOf(program, schedule, strips, parts, threads);
+    if (time < least) {
+      least = time;
+      best = parts;
+    }
+  }
+  return best;
+}
+
 // Results of more bytes than this are written past the caches.
 constexpr int64_t kCacheBytes = int64_t{16} << 20;
 
@@ -182,19 +230,17 @@ bool Execute(const Kernels& kernels, const Program& program,
                               static_cast<int64_t>(sizeof(float)) >
                           kCacheBytes;
   // A strip's planes are made once, unless there are few strips: then each
-  // part of the chunks makes its own. A task takes some strips that follow each
+  // part of the chunks makes its own. A task takes some items that follow each
   // other.
   const int64_t threads = pool == nullptr ? 1 : std::max(1, pool->num_threads);
   const int64_t chunks = static_cast<int64_t>(schedule.chunks.size());
-  const int64_t parts =
-      std::min(chunks, CeilOfRatio(threads * 4, strips.size()));
+  const int64_t parts = PartsOf(program, schedule, strips, threads);
   const int64_t items = strips.size() * parts;
   const int64_t task_items = std::max(int64_t{1}, items / (threads * 8));
   const int64_t tasks = CeilOfRatio(items, task_items);
-  const int64_t cost =
-      1 + (program.num_entries() * schedule.tile / 2 +
-           (program.num_rows() + program.num_planes()) * schedule.tile_size()) *
-              schedule.strip_tiles * task_items / parts;
+  const int64_t cost = 1 + (RowsCost(program, schedule) / parts +
+                            PlanesCost(program, schedule)) *
+                               task_items;
   int64_t chunk_rows = 0;
   int64_t calls = 0;  // of code in a strip
   for (const Chunk& chunk : schedule.chunks) {
