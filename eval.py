@@ -3,7 +3,8 @@
     python eval.py --workdir=runs/lenet_mnist_terngrad
 
 Takes model.keras, or the last checkpoint of a run that is not finished; the
-data set is the one that the run was trained on.
+data set is the one that the run was trained on. Writes workdir/result.json,
+from which `python -m tf_ssl.sweep` makes a point.
 
     python eval.py --workdir=runs/ssl_lenet3_finetune --shrink --export=tflite
 
@@ -13,6 +14,7 @@ need, compares the two, and exports the smaller one.
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import sys
@@ -104,6 +106,7 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
 
+    latency = {}
     try:
         result = _test(model, source, task, options.eval_batch_size)
         if options.shrink:
@@ -114,11 +117,13 @@ def evaluate(options: flags.FlagValues) -> dict[str, float]:
             result = _test(shrunk, path, task, options.eval_batch_size)
             compared = tf_ssl.compare(model, shrunk, **task.timed())
             print(f"\n{compared}", flush=True)
+            latency = {n: p.after for n, p in compared.totals.latency.items()}
             model = shrunk
         elif options.latency:
-            measured = tf_ssl.measure_latency(model, **task.timed())
-            for batch, latency in measured.items():
-                print(f"latency     {latency}, batch {batch}", flush=True)
+            latency = tf_ssl.measure_latency(model, **task.timed())
+            for batch, measured in latency.items():
+                print(f"latency     {measured}, batch {batch}", flush=True)
+        _write_result(workdir / "result.json", model, task, result, latency)
         if options.export:
             _export(model, workdir / _EXPORTS[options.export], options, task)
     except (ValueError, OSError, RuntimeError, ImportError) as error:
@@ -135,6 +140,21 @@ def _test(model, source, task, batch_size) -> dict[str, float]:
         flush=True,
     )
     return result
+
+
+def _write_result(path, model, task, result, latency) -> None:
+    """Writes what was found of the model that is left."""
+    table = tf_ssl.multiply_adds(model, sample=task.sample(1))
+    values = {
+        **result,
+        "multiply_adds": table.total,
+        "parameters": model.count_params(),
+    }
+    if "accuracy" in result:
+        values["error"] = 1 - result["accuracy"]
+    if latency:
+        values["latency_ms"] = latency[min(latency)].median_ms
+    path.write_text(json.dumps(values, indent=1) + "\n")
 
 
 def _export(model, path, options, task) -> None:

@@ -112,7 +112,7 @@ def result(recipe: str, seed: int, task) -> dict | None:
         workdir / "metrics.jsonl",
         folder(_OUTPUT) / f"{recipe}_seed{seed}.jsonl",
     )
-    cached = workdir / "result.json"
+    cached = workdir / "row.json"
     if cached.is_file():
         return json.loads(cached.read_text())
     model = keras.saving.load_model(workdir / "model.keras", compile=False)

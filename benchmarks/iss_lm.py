@@ -99,7 +99,7 @@ def result(recipe: str, title: str, seed: int, task, draw: bool) -> dict | None:
     shutil.copy(
         workdir / "metrics.jsonl", output / f"{recipe}_seed{seed}.jsonl"
     )
-    cached = workdir / "result.json"
+    cached = workdir / "row.json"
     if cached.is_file() and not draw:
         return json.loads(cached.read_text())
     model = task.for_inference(
@@ -263,7 +263,7 @@ def main(argv):
                     continue
                 more = []
                 if takes_sizes:
-                    found = workdir_of("iss_words", seed) / "result.json"
+                    found = workdir_of("iss_words", seed) / "row.json"
                     if not found.is_file():
                         failed.append(f"{recipe}, seed {seed}: no iss_words")
                         continue

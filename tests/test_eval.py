@@ -10,6 +10,7 @@ import tf_ssl
 import train
 from tests import fake_images
 from tests.test_train import options_of
+from tf_ssl.sweep.runs import read_result
 
 # `import eval` would hide Python's own function of that name.
 evaluation = __import__("eval")
@@ -97,6 +98,11 @@ def test_shrunk_model(finished, tmp_path, capsys):
     assert f"model       {workdir}/shrunk.keras\n" in out
     shrunk = keras.saving.load_model(workdir / "shrunk.keras")
     assert shrunk.get_layer("hidden1").units == 100
+    point = read_result(workdir, 0.1)
+    assert point.error == pytest.approx(1 - got["accuracy"])
+    assert point.parameters == shrunk.count_params()
+    assert point.multiply_adds == sum(tf_ssl.multiply_adds(shrunk).values())
+    assert point.latency_ms > 0
 
 
 def test_latency(finished, capsys):

@@ -181,6 +181,36 @@ Status ToStatus(SparseConvCode code, const SparseConvError& error) {
   }
 }
 
+inline Status CheckPositions(const Tensor& positions) {
+  if (positions.dims() == 1) return OkStatus();
+  return errors::InvalidArgument("Expected positions of one axis. Received: ",
+                                 positions.shape().DebugString(), ".");
+}
+
+inline Status CheckValues(const Tensor& values, const Tensor& positions) {
+  if (values.dims() == 1 && values.NumElements() == positions.NumElements()) {
+    return OkStatus();
+  }
+  return errors::InvalidArgument(
+      "Expected a value for each position. Received: values of shape ",
+      values.shape().DebugString(), ", positions of shape ",
+      positions.shape().DebugString(), ".");
+}
+
+// The gradient of the output has the output's shape.
+inline Status CheckGradient(const Tensor& gradient, const TensorShape& output) {
+  if (gradient.shape() == output) return OkStatus();
+  return errors::InvalidArgument(
+      "Expected a gradient of the output's shape ", output.DebugString(),
+      ". Received: ", gradient.shape().DebugString(), ".");
+}
+
+// Tensors that are held keep their buffers: the same one has the same contents.
+inline bool SameBuffer(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.NumElements() == b.NumElements() &&
+         a.tensor_data().data() == b.tensor_data().data();
+}
+
 }  // namespace
 }  // namespace tensorflow
 

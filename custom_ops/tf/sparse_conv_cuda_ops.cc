@@ -45,11 +45,6 @@ void* Data(const Tensor& tensor) {
   return const_cast<char*>(tensor.tensor_data().data());
 }
 
-bool SameMemory(const Tensor& a, const Tensor& b) {
-  return a.dtype() == b.dtype() && a.NumElements() == b.NumElements() &&
-         Data(a) == Data(b);
-}
-
 class SparseConvGpuOp : public OpKernel {
  public:
   // An exact op uses the direct kernel whatever its attribute says.
@@ -67,18 +62,13 @@ class SparseConvGpuOp : public OpKernel {
              const Tensor& positions, const Tensor& values, const Tensor& input,
              const float* bias, SparseConvActivation activation,
              Tensor* output) {
-    if (values.dims() != 1 || values.NumElements() != positions.NumElements()) {
-      return errors::InvalidArgument(
-          "Expected a value for each position. Received: values of shape ",
-          values.shape().DebugString(), ", positions of shape ",
-          positions.shape().DebugString(), ".");
-    }
+    TF_RETURN_IF_ERROR(CheckValues(values, positions));
     const int64_t batch = output->dim_size(0);
     // Launches stay in the order in which values were set.
     std::lock_guard<std::mutex> lock(mutex_);
     TF_RETURN_IF_ERROR(Prepare(context, geometry, positions, batch));
     Prepared& prepared = prepared_.front();
-    if (!prepared.has_values || !SameMemory(prepared.values, values)) {
+    if (!prepared.has_values || !SameBuffer(prepared.values, values)) {
       TF_RETURN_IF_ERROR(ToStatus(sparse_conv_cuda_set_values(
           prepared.pattern.get(), Data(prepared.image), Data(values),
           values.dtype() == DT_BFLOAT16 ? kSparseConvBfloat16
@@ -106,15 +96,6 @@ class SparseConvGpuOp : public OpKernel {
     same.groups = 1;
     same.format = geometry.format;
     return same;
-  }
-
-  // The gradient of the output has the output's shape.
-  static Status CheckGradient(const Tensor& gradient,
-                              const TensorShape& output) {
-    if (gradient.shape() == output) return OkStatus();
-    return errors::InvalidArgument(
-        "Expected a gradient of the output's shape ", output.DebugString(),
-        ". Received: ", gradient.shape().DebugString(), ".");
   }
 
   // Gradients of values and bias.
@@ -162,14 +143,10 @@ class SparseConvGpuOp : public OpKernel {
   // Puts what is prepared for these arguments to the front.
   Status Prepare(OpKernelContext* context, const SparseConvGeometry& geometry,
                  const Tensor& positions, int64_t batch) {
-    if (positions.dims() != 1) {
-      return errors::InvalidArgument(
-          "Expected positions of one axis. Received: ",
-          positions.shape().DebugString(), ".");
-    }
+    TF_RETURN_IF_ERROR(CheckPositions(positions));
     const bool may_round = tensor_float_32_execution_enabled();
     for (auto it = prepared_.begin(); it != prepared_.end(); ++it) {
-      if (SameMemory(it->positions, positions) &&
+      if (SameBuffer(it->positions, positions) &&
           it->height == geometry.height && it->width == geometry.width &&
           it->may_round == may_round) {
         prepared_.splice(prepared_.begin(), prepared_, it);

@@ -144,14 +144,6 @@ class SparseConv2DOp : public SparseConvOp {
 REGISTER_KERNEL_BUILDER(Name(SPARSE_CONV_OP("SparseConv2D")).Device(DEVICE_CPU),
                         SparseConv2DOp);
 
-// The gradient of the output has the output's shape.
-Status CheckGradient(const Tensor& gradient, const TensorShape& output) {
-  if (gradient.shape() == output) return OkStatus();
-  return errors::InvalidArgument(
-      "Expected a gradient of the output's shape ", output.DebugString(),
-      ". Received: ", gradient.shape().DebugString(), ".");
-}
-
 // --- Gradient of the input ---------------------------------------------------
 
 REGISTER_OP(SPARSE_CONV_OP("SparseConv2DGradInput"))

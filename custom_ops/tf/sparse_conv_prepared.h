@@ -133,11 +133,6 @@ class Scratch {
   SparseConvAllocator allocator_ = {};
 };
 
-bool SameBuffer(const Tensor& a, const Tensor& b) {
-  return a.dtype() == b.dtype() && a.NumElements() == b.NumElements() &&
-         a.tensor_data().data() == b.tensor_data().data();
-}
-
 // --- Patterns and values -----------------------------------------------------
 
 using Values = std::shared_ptr<SparseConvValues>;
@@ -315,11 +310,7 @@ class SparseConvOp : public OpKernel {
   Status FindPattern(const SparseConvGeometry& geometry,
                      const Tensor& positions, const Pool& pool,
                      std::shared_ptr<Prepared>* prepared) {
-    if (positions.dims() != 1) {
-      return errors::InvalidArgument(
-          "Expected positions of one axis. Received: ",
-          positions.shape().DebugString(), ".");
-    }
+    TF_RETURN_IF_ERROR(CheckPositions(positions));
     std::lock_guard<std::mutex> lock(mutex_);
     if (prepared_ == nullptr || !SameBuffer(positions_, positions) ||
         !SameSizes(*sparse_conv_pattern_geometry(prepared_->pattern()),
@@ -337,12 +328,7 @@ class SparseConvOp : public OpKernel {
 
   Status FindValues(const SparseConvGeometry& geometry, const Tensor& positions,
                     const Tensor& values, const Pool& pool, Values* found) {
-    if (values.dims() != 1 || values.NumElements() != positions.NumElements()) {
-      return errors::InvalidArgument(
-          "Expected a value for each position. Received: values of shape ",
-          values.shape().DebugString(), ", positions of shape ",
-          positions.shape().DebugString(), ".");
-    }
+    TF_RETURN_IF_ERROR(CheckValues(values, positions));
     std::shared_ptr<Prepared> prepared;
     TF_RETURN_IF_ERROR(FindPattern(geometry, positions, pool, &prepared));
     std::lock_guard<std::mutex> lock(mutex_);

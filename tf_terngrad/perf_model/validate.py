@@ -64,7 +64,8 @@ def cluster(cell: dict) -> model.Cluster:
         channel,
         channel,
         call_s=max(0.0, call),
-        busy_share=link["busy_share"],
+        # Older results do not have it.
+        busy_share=link.get("busy_share", 0.0),
     )
 
 

@@ -139,6 +139,40 @@ SparseConvCode Check(const SparseConvGeometry* geometry, Geometry* checked,
   return kSparseConvOk;
 }
 
+template <typename Index>
+SparseConvCode CheckPositions(const Geometry& geometry, const Index* positions,
+                              int64_t num_nonzeros, SparseConvError* error) {
+  const int64_t size = geometry.kernel_size();
+  if (num_nonzeros < 0 || num_nonzeros > size ||
+      (num_nonzeros > 0 && positions == nullptr)) {
+    return Fail(error, kSparseConvInvalidArgument,
+                "Invalid value for argument num_nonzeros. Expected 0 to %lld, "
+                "the elements of the kernel. Received: num_nonzeros=%lld",
+                static_cast<long long>(size),
+                static_cast<long long>(num_nonzeros));
+  }
+  int64_t before = -1;
+  for (int64_t k = 0; k < num_nonzeros; ++k) {
+    const int64_t position = positions[k];
+    if (position <= before || position >= size) {
+      return Fail(error, kSparseConvInvalidArgument,
+                  "Invalid value for argument positions. Expected ascending "
+                  "integers in [0, %lld). Received: positions[%lld]=%lld after "
+                  "%lld",
+                  static_cast<long long>(size), static_cast<long long>(k),
+                  static_cast<long long>(position),
+                  static_cast<long long>(before));
+    }
+    before = position;
+  }
+  return kSparseConvOk;
+}
+
+template SparseConvCode CheckPositions(const Geometry&, const int32_t*, int64_t,
+                                       SparseConvError*);
+template SparseConvCode CheckPositions(const Geometry&, const int64_t*, int64_t,
+                                       SparseConvError*);
+
 }  // namespace sparse_conv
 
 extern "C" SparseConvCode sparse_conv_output_size(

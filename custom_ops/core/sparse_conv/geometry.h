@@ -44,6 +44,11 @@ SparseConvCode Fail(SparseConvError* error, SparseConvCode code,
 SparseConvCode Check(const SparseConvGeometry* geometry, Geometry* checked,
                      SparseConvError* error);
 
+// Says what is wrong with the flat positions of non-zeros, of int32 or int64.
+template <typename Index>
+SparseConvCode CheckPositions(const Geometry& geometry, const Index* positions,
+                              int64_t num_nonzeros, SparseConvError* error);
+
 }  // namespace sparse_conv
 
 #endif  // CUSTOM_OPS_CORE_SPARSE_CONV_GEOMETRY_H_

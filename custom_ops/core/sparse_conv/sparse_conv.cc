@@ -34,14 +34,9 @@ SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
                 "kernel that runs here. Received: kernel='%s'",
                 kernel);
   }
-  if (num_nonzeros < 0 || num_nonzeros > g.kernel_size() ||
-      (num_nonzeros > 0 && positions == nullptr)) {
-    return Fail(error, kSparseConvInvalidArgument,
-                "Invalid value for argument num_nonzeros. Expected 0 to %lld, "
-                "the elements of the kernel. Received: num_nonzeros=%lld",
-                static_cast<long long>(g.kernel_size()),
-                static_cast<long long>(num_nonzeros));
-  }
+  const SparseConvCode valid =
+      CheckPositions(g, positions, num_nonzeros, error);
+  if (valid != kSparseConvOk) return valid;
   // Calls f(place, k) for all positions, whose columns ascend.
   const auto visit = [&](const auto& f) {
     Place place = {};
@@ -57,20 +52,6 @@ SparseConvCode CreatePattern(const SparseConvGeometry* geometry,
     }
   };
   pattern->rows.assign(g.out_channels + 1, 0);
-  int64_t before = -1;
-  for (int64_t k = 0; k < num_nonzeros; ++k) {
-    const int64_t position = positions[k];
-    if (position <= before || position >= g.kernel_size()) {
-      return Fail(error, kSparseConvInvalidArgument,
-                  "Invalid value for argument positions. Expected ascending "
-                  "integers in [0, %lld). Received: positions[%lld]=%lld after "
-                  "%lld",
-                  static_cast<long long>(g.kernel_size()),
-                  static_cast<long long>(k), static_cast<long long>(position),
-                  static_cast<long long>(before));
-    }
-    before = position;
-  }
   visit(
       [&](const Place& place, int64_t) { ++pattern->rows[place.output + 1]; });
   for (int64_t o = 0; o < g.out_channels; ++o) {

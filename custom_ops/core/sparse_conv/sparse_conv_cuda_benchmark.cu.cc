@@ -15,19 +15,10 @@
 #include <string>
 #include <vector>
 
+#include "custom_ops/core/cuda_program.h"
 #include "custom_ops/core/sparse_conv/sparse_conv_cuda.h"
 
 namespace {
-
-#define CHECK_CUDA(call)                                                \
-  do {                                                                  \
-    const cudaError_t status = (call);                                  \
-    if (status != cudaSuccess) {                                        \
-      std::printf("%s:%d: failed: %s: %s\n", __FILE__, __LINE__, #call, \
-                  cudaGetErrorString(status));                          \
-      std::exit(1);                                                     \
-    }                                                                   \
-  } while (false)
 
 template <typename T>
 T* Allocate(int64_t count) {
@@ -205,11 +196,7 @@ std::vector<int64_t> PositionsOf(const Layer& layer, const Pattern& pattern,
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 21;
   const int64_t batch = argc > 2 ? std::atoll(argv[2]) : 32;
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::printf("sparse_conv_cuda_benchmark: no GPU\n");
-    return 77;
-  }
+  if (!HasGpu("sparse_conv_cuda_benchmark")) return kSkipped;
   cudaDeviceProp properties;
   CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
   cudaStream_t stream;

@@ -139,28 +139,9 @@ SparseConvCode Create(const SparseConvGeometry* geometry,
                 "Invalid value for argument geometry. Expected less than 2^29 "
                 "rows and columns with pads. Received: 2^29 or more");
   }
-  if (num_nonzeros < 0 || num_nonzeros > g.kernel_size() ||
-      (num_nonzeros > 0 && positions == nullptr)) {
-    return Fail(error, kSparseConvInvalidArgument,
-                "Invalid value for argument num_nonzeros. Expected 0 to %lld, "
-                "the elements of the kernel. Received: num_nonzeros=%lld",
-                static_cast<long long>(g.kernel_size()),
-                static_cast<long long>(num_nonzeros));
-  }
-  int64_t before = -1;
-  for (int64_t k = 0; k < num_nonzeros; ++k) {
-    const int64_t position = positions[k];
-    if (position <= before || position >= g.kernel_size()) {
-      return Fail(error, kSparseConvInvalidArgument,
-                  "Invalid value for argument positions. Expected ascending "
-                  "integers in [0, %lld). Received: positions[%lld]=%lld after "
-                  "%lld",
-                  static_cast<long long>(g.kernel_size()),
-                  static_cast<long long>(k), static_cast<long long>(position),
-                  static_cast<long long>(before));
-    }
-    before = position;
-  }
+  const SparseConvCode valid =
+      CheckPositions(g, positions, num_nonzeros, error);
+  if (valid != kSparseConvOk) return valid;
   base.purpose = options->purpose;
   base.num_nonzeros = num_nonzeros;
   const std::vector<Problem> problems =

@@ -11,19 +11,10 @@
 #include <string>
 #include <vector>
 
+#include "custom_ops/core/cuda_program.h"
 #include "custom_ops/core/ternary/ternary_cuda.h"
 
 namespace {
-
-#define CHECK_CUDA(call)                                                \
-  do {                                                                  \
-    const cudaError_t status = (call);                                  \
-    if (status != cudaSuccess) {                                        \
-      std::printf("%s:%d: failed: %s: %s\n", __FILE__, __LINE__, #call, \
-                  cudaGetErrorString(status));                          \
-      std::exit(1);                                                     \
-    }                                                                   \
-  } while (false)
 
 template <typename T>
 T* Allocate(int64_t count) {
@@ -49,11 +40,7 @@ double Median(std::vector<double> values) {
 int main(int argc, char** argv) {
   const int64_t size = argc > 1 ? std::atoll(argv[1]) : int64_t{1} << 26;
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 21;
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::printf("ternary_cuda_benchmark: no GPU\n");
-    return 77;
-  }
+  if (!HasGpu("ternary_cuda_benchmark")) return kSkipped;
   cudaDeviceProp properties;
   CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
   cudaStream_t stream;
