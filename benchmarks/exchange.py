@@ -287,8 +287,9 @@ def _table(result) -> str:
         f"{result['tensors']} tensors; link {result['link']}: "
         f"{link['bytes_per_s'] / 1e6:.4g} MB/s with all sending, "
         f"{1e6 * link['alpha_s']:.0f} us one way, small allreduce "
-        f"{1e3 * link['small_allreduce_s']:.2f} ms, cores busy "
-        f"{100 * link['busy_share']:.0f} % of the time while sending",
+        f"{1e3 * link['small_allreduce_s']:.2f} ms, "
+        f"{1e3 * link['small_allreduce_busy_s']:.2f} ms beside our kernels, "
+        f"cores busy {100 * link['busy_share']:.0f} % of the time of sending",
         f"{result['workers']} workers on {result['cores']} cores, "
         f"{result['threads']} threads each, {result['rounds']} rounds, "
         f"{result['kernels']}, load {load}",

@@ -505,22 +505,50 @@ def _link(cell):
     def small(tensor):
         return workers.max(tensor, "benchmark.small")
 
-    tensor = tf.constant([1.0])
-    small(tensor)
-    times = []
-    for _ in range(50):
-        collectives.barrier()
-        start = time.perf_counter()
-        small(tensor)
-        times.append(time.perf_counter() - start)
-    gathered = collectives.allgather_object((times, bandwidth, latency))
-    slowest = np.max([worker[0] for worker in gathered], axis=0)
+    idle = _small_s(small)
+    busy = _small_s(small, _Busy())
     return {
-        "alpha_s": gathered[0][2],
-        "bytes_per_s": min(worker[1] for worker in gathered),
+        "alpha_s": collectives.broadcast_object(latency),
+        "bytes_per_s": min(collectives.allgather_object(bandwidth)),
         "busy_share": busy_share,
-        "small_allreduce_s": float(np.median(slowest)),
+        "small_allreduce_s": idle,
+        "small_allreduce_busy_s": busy,
     }
+
+
+class _Busy:
+    """Keeps this worker's core busy with our kernels, from a thread."""
+
+    def __enter__(self):
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self):
+        gradient = [tf.ones([4_000_000])]  # some milliseconds a call
+        while not self._stop.is_set():
+            custom_ops.ternary_scalers(gradient, _CLIP_FACTOR, 0)
+
+
+def _small_s(small, meanwhile=None):
+    """Seconds of a small allreduce, the median of the slowest worker's."""
+    tensor = tf.constant([1.0])
+    times = []
+    with meanwhile or contextlib.nullcontext():
+        small(tensor)
+        for _ in range(50):
+            collectives.barrier()
+            start = time.perf_counter()
+            small(tensor)
+            times.append(time.perf_counter() - start)
+        # Those who are done first would leave the others an idle core.
+        collectives.barrier()
+    gathered = collectives.allgather_object(times)
+    return float(np.median(np.max(gathered, axis=0)))
 
 
 def _probe(cell):

@@ -348,6 +348,22 @@ def test_validate():
     assert ternary["payload"] == "lenet"
 
 
+def test_calls_beside_kernels_take_longer():
+    def seconds(busy_call_s, parts):
+        cluster = model.Cluster(
+            2, _NET, _NET, call_s=0.03, busy_call_s=busy_call_s
+        )
+        kernels = model.Kernels(encode=1e-6)  # less than the transfer
+        return model.step_time(
+            "alltoall", 27_000, 1, cluster, kernels, parts=parts
+        ).total_s
+
+    # Of four parts with two collectives each; one part has nothing beside it.
+    assert seconds(0.05, 4) - seconds(0.03, 4) == pytest.approx(4 * 2 * 0.02)
+    assert seconds(0.05, 1) == seconds(0.03, 1) == seconds(None, 1)
+    assert seconds(None, 4) == seconds(0.03, 4)
+
+
 def test_moving_bytes_takes_the_core():
     def seconds(busy_share):
         cluster = model.Cluster(2, _NET, _NET, busy_share=busy_share)

@@ -71,6 +71,9 @@ class Cluster:
         inside: Channel inside a node; unused with one worker a node.
         workers_per_node: G; N above it must be a multiple of it.
         call_s: Seconds of one collective before anything moves.
+        busy_call_s: The same beside encoding and decoding, where these have
+            the workers' cores: Horovod's own threads wait for them. None:
+            `call_s`, as with a GPU.
         busy_share: u, of the time in which bytes move, in which the core that
             encodes and decodes is busy with moving them; in [0, 1].
     """
@@ -80,6 +83,7 @@ class Cluster:
     inside: Channel
     workers_per_node: int = 1
     call_s: float = HOROVOD_CALL_S
+    busy_call_s: float | None = None
     busy_share: float = 0.0
 
     def __post_init__(self):
@@ -265,9 +269,12 @@ def step_time(
     kernels_s = kernels.seconds(exchange, elements, n)
     codec_s = kernels_s - kernels.scalers * elements
     parts = parts or wire.best_parts(codec_s, cluster.call_s)
-    payload_s = parts * payload_time(exchange, elements / parts, cluster)
+    during = cluster
+    if parts > 1 and cluster.busy_call_s is not None:
+        during = dataclasses.replace(cluster, call_s=cluster.busy_call_s)
+    payload_s = parts * payload_time(exchange, elements / parts, during)
     calls = parts * wire.EXCHANGES[exchange].collectives
-    busy_s = cluster.busy_share * (payload_s - calls * cluster.call_s)
+    busy_s = cluster.busy_share * (payload_s - calls * during.call_s)
     pipelined_s = max(
         payload_s + codec_s / parts, codec_s + busy_s + payload_s / parts
     )
