@@ -16,8 +16,9 @@ All workers are equally fast. Ternary payloads travel in P parts, and while one
 does others are encoded and decoded: of encoding and decoding (K) and P calls
 and the transfer (T) only the longer counts whole, of the other one part:
 max(T + K/P, K + uT + T/P). u is the share of a transfer in which the core that
-encodes is busy with moving bytes: 0 with a GPU. Nothing else overlaps. The
-bytes are payload: the headers of a transport belong to the bandwidth.
+encodes is busy with moving bytes: 0 with a GPU. Calls beside kernels that have
+the workers' cores take longer than others. Nothing else overlaps. The bytes are
+payload: the headers of a transport belong to the bandwidth.
 
 Departure: the supplementary material of the paper has a model of its own,
 whose code is not public; this one is made of the collectives that this
