@@ -320,9 +320,10 @@ def _table(points, searched, rates) -> str:
         "",
         "Virtual: one process computes the gradients of N workers one after "
         "the other and exchanges them as N real ones would, with the same "
-        "bits; nothing was sent. Float gradients at N >= 8 were not run: they "
-        "are the sum of the same 64 images' gradients whatever N is, but for "
-        "its rounding, so float at N = 1 stands in their place.",
+        "bits; nothing was sent. Where the table says N = 1, float gradients "
+        "were not run: they are the sum of the same 64 images' gradients "
+        "whatever N is, but for its rounding, so those of N = 1 stand in their "
+        "place.",
         "",
         f"Momentum 0.9: learning rate {rates['momentum']:g}, decoupled weight "
         f"decay {_WEIGHT_DECAY['momentum']:g}. SGD: "
@@ -344,7 +345,8 @@ def _table(points, searched, rates) -> str:
             f"worker, seed {_SEARCH_SEED}, {searched[0]['iterations']:,} "
             f"iterations: {losses}. Test accuracy had no part in it. 0.3 had "
             "0.0174, but float gradients diverged with it in the first epoch "
-            "of seed 1; ternary ones, clipped, did not."
+            "of seed 1; ternary ones, clipped, did not in the four epochs that "
+            "were run."
         )
     return "\n".join(lines) + "\n"
 
