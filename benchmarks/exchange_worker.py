@@ -14,6 +14,7 @@ import zlib
 
 import numpy as np
 import payloads
+import psutil
 import tensorflow as tf
 
 import custom_ops
@@ -96,17 +97,18 @@ def measure(cell: Cell) -> dict | None:
     gathered = collectives.allgather_object(times)
     if tg.rank() != 0:
         return None
-    results = {
-        # The slowest worker decides.
-        kind: {
-            name: summary(
-                1e3
-                * np.max([worker[kind][name] for worker in gathered], axis=0)
-            )
-            for name in functions
+
+    def summaries(kind):
+        """Of each round the slowest worker decides."""
+        slowest = {
+            name: np.max([worker[kind][name] for worker in gathered], axis=0)
+            for name in parts[kind]
         }
-        for kind, functions in parts.items()
-    }
+        return {name: summary(1e3 * x) for name, x in slowest.items()}
+
+    def medians(kind):
+        return {name: x["median_ms"] for name, x in summaries(kind).items()}
+
     return {
         "link": cell.link,
         "rate_bytes_per_s": cell.bytes_per_second,
@@ -121,11 +123,9 @@ def measure(cell: Cell) -> dict | None:
         "tensorflow": tf.__version__,
         "load_before_and_after": load,
         "measured_link": link,
-        **{
-            kind: {name: x["median_ms"] for name, x in results[kind].items()}
-            for kind in ("kernels_ms", "compute_ms")
-        },
-        "methods": results["methods"],
+        "kernels_ms": medians("kernels_ms"),
+        "compute_ms": medians("compute_ms"),
+        "methods": summaries("methods"),
         "skipped": skipped,
     }
 
@@ -608,7 +608,5 @@ def _probe(cell):
 
 def _busy_s():
     """Seconds of all of this host's cores, the kernel's included."""
-    fields = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    user, nice, system, _, _, irq, softirq = map(int, fields[1:8])
-    ticks = user + nice + system + irq + softirq
-    return ticks / os.sysconf("SC_CLK_TCK")
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq

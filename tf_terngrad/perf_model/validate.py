@@ -4,9 +4,8 @@ Nothing is fitted to the times of exchanges: bandwidth, latency and the share of
 time in which the cores are busy are those of plain TCP, the cost of a call is
 that of one small allreduce, on idle cores and beside our kernels, computation
 was timed with no network under it, in the same rounds as the exchanges; all on
-the same workers. For
-fp16 the sum of halves inside Gloo, which has no vector code, is left out: it
-cannot be timed alone.
+the same workers. For fp16 the sum of halves inside Gloo, which has no vector
+code, is left out: it cannot be timed alone.
 """
 
 import json
