@@ -239,7 +239,7 @@ def test_questions(text, tmp_path, capsys):
         (
             [*BIDAF, "--num_questions=5000"],
             "Invalid value for argument sentences. Expected a text with names "
-            "for 5000 questions. Received: 300 sentences, which give 75",
+            "for 5000 questions. Received: 300 sentences, which give 540",
         ),
     ],
 )

@@ -16,9 +16,9 @@ def sentences(count):
 
 
 def test_questions_can_be_answered():
-    document = cloze(sentences(48), 10, seed=1)
+    document = cloze(sentences(48), 30, seed=1)
     examples, skipped = read_json(document)
-    assert len(examples) == 10 and not skipped
+    assert len(examples) == 30 and not skipped
     for example in examples:
         (answer,) = example.answers
         ((first, last),) = example.spans
@@ -26,15 +26,26 @@ def test_questions_can_be_answered():
         # With the answer in the gap the question is a part of the context.
         paragraphs = document["data"][0]["paragraphs"]
         question = next(
-            p["qas"][0]["question"]
+            question["question"]
             for p in paragraphs
-            if p["qas"][0]["id"] == example.id
+            for question in p["qas"]
+            if question["id"] == example.id
         )
         assert question.replace(GAP, answer) in example.context
         assert question.count(GAP) == 1
         before = question.split(GAP)[0]
         place = example.context.index(question.replace(GAP, answer))
         assert example.context_spans[first][0] == place + len(before)
+
+
+def test_contexts_take_turns():
+    paragraphs = cloze(sentences(48), 30)["data"][0]["paragraphs"]
+    sizes = [len(p["qas"]) for p in paragraphs]
+    assert sum(sizes) == 30 and max(sizes) - min(sizes) == 1
+    assert all(
+        len({question["question"] for question in p["qas"]}) == len(p["qas"])
+        for p in paragraphs
+    )
 
 
 def test_seed_chooses_gaps():
@@ -62,8 +73,8 @@ def test_guess_rate():
 
 def test_text_too_short():
     with pytest.raises(ValueError) as error:
-        cloze(sentences(8), 10)
+        cloze(sentences(8), 20)
     assert str(error.value) == (
         "Invalid value for argument sentences. Expected a text with names for "
-        "10 questions. Received: 8 sentences, which give 2"
+        "20 questions. Received: 8 sentences, which give 16"
     )
