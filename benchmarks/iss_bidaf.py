@@ -142,9 +142,12 @@ def table(results: list[dict], baselines: dict) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for entry in results:
-        sizes = list(entry["units"].values())
         pairs = [
-            f"{a}-{b}" for a, b in zip(sizes[::2], sizes[1::2], strict=True)
+            "-".join(
+                str(entry["units"][f"{layer}_{direction}"])
+                for direction in ("forward", "backward")
+            )
+            for layer in ("contextual", "modelling1", "modelling2", "output")
         ]
         before, after = entry["before"], entry["after"]
         lines.append(

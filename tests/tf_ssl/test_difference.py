@@ -38,3 +38,12 @@ def test_shapes():
         "Expected two outputs of the same shape. Received: shapes (2, 3) and "
         "(2, 1)"
     )
+
+
+def test_masked_scores_are_no_scale():
+    scores = np.array([2.0, -4.0, -1e30, 1e30])
+    other = np.array([2.0, -3.0, -1e30, 1e30])
+    assert relative_difference(scores, other) == 1 / 4
+    assert relative_difference(scores, scores) == 0
+    # A mask that one of them lacks is a difference.
+    assert relative_difference(scores, [2.0, -4.0, 0.0, 1e30]) > 0.1
