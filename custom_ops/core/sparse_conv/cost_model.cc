@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "custom_ops/core/sparse_conv/multiply_add_peak.h"
+
 namespace sparse_conv {
 namespace {
 
@@ -108,6 +110,7 @@ struct Dense {
   double streamed;  // floats a nanosecond
 };
 constexpr Dense kDenseAvx512 = {54, 45, 28, 6};
+constexpr Dense kDenseWide = {115, 95, 28, 6};  // measured on Zen 5
 constexpr Dense kDenseAvx2 = {46, 40, 25, 3};
 
 // Layers of AlexNet, ResNet-50 and MobileNetV2 whose sparse convolution was
@@ -129,7 +132,9 @@ double SparseMs(const Geometry& g, const Choice& choice,
 double DenseMs(const Geometry& g, int64_t batch) {
   const Kernels* kernels = ActiveKernels();
   const bool wide = kernels != nullptr && kernels->lanes == 16;
-  const Dense& dense = wide ? kDenseAvx512 : kDenseAvx2;
+  const Dense& dense = !wide            ? kDenseAvx2
+                       : HasWideUnits() ? kDenseWide
+                                        : kDenseAvx512;
   const bool single = g.filter_height == 1 && g.filter_width == 1;
   const int64_t least = std::min(g.group_channels(), g.group_outputs());
   const bool narrow = single ? least < 64 : g.groups > 1 && least < 8;

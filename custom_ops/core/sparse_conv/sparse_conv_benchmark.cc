@@ -20,6 +20,8 @@
 #include <thread>
 #include <vector>
 
+#include "custom_ops/core/sparse_conv/kernels.h"
+#include "custom_ops/core/sparse_conv/multiply_add_peak.h"
 #include "custom_ops/core/sparse_conv/sparse_conv.h"
 
 namespace {
@@ -102,40 +104,21 @@ double MedianMs(int rounds, const std::function<void()>& run) {
 }
 
 // GFLOP/s of multiply-adds between registers, on all threads at a time.
-#if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) void Spin(int64_t turns) {
-  for (int64_t t = 0; t < turns; ++t) {
-    asm volatile(
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm0\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm1\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm2\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm3\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm4\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm5\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm6\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm7\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm8\n"
-        "vfmadd231ps %%ymm12, %%ymm12, %%ymm9\n" ::
-            : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
-              "xmm8", "xmm9", "xmm12");
-  }
-}
-#endif
-
 double PeakGflops(const SparseConvPool& pool) {
-#if defined(__x86_64__)
   constexpr int64_t kTurns = 2000000;
-  if (!__builtin_cpu_supports("fma")) return 0;
+  const sparse_conv::Kernels* kernels = sparse_conv::ActiveKernels();
+  if (kernels == nullptr) return 0;
+  static const int kLanes = kernels->lanes;
   const double ms = MedianMs(5, [&] {
     pool.run(
         pool.pool, pool.num_threads, 0,
-        [](void*, int64_t, int64_t) { Spin(kTurns); }, nullptr);
+        [](void*, int64_t, int64_t) {
+          sparse_conv::SpinMultiplyAdds(kLanes, kTurns);
+        },
+        nullptr);
   });
-  return 1e-6 * kTurns * 10 * 16 * pool.num_threads / ms;
-#else
-  (void)pool;
-  return 0;
-#endif
+  return 1e-6 * kTurns * sparse_conv::kSpinChains * 2 * kLanes *
+         pool.num_threads / ms;
 }
 
 enum Pattern { kRandom, kColumns, kBlocks16x1, kBlocks8x8 };
