@@ -188,6 +188,7 @@ class RHN(keras.layers.RNN):
             seed=seed,
             trainable=kwargs.get("trainable", True),
             dtype=kwargs.get("dtype"),
+            name="rhn_cell",  # the same in every model, as Keras' own cells
         )
         super().__init__(cell, **kwargs)
         for name in _ARGUMENTS:
