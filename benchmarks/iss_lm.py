@@ -49,7 +49,7 @@ LSTM = {
 RHN = {
     "iss_rhn_small_baseline": ("dense", False),
     "iss_rhn_small_1": ("ISS", False),
-    "iss_rhn_small_2": ("ISS, twice the strength", False),
+    "iss_rhn_small_2": ("ISS, larger strength", False),
 }
 
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")

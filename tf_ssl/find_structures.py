@@ -65,7 +65,7 @@ def structures_of(found: Trace, exclude=()) -> Structures:
         if hits:
             skipped.append((name, f"excluded by {min(hits)!r}"))
             continue
-        structures.append(_structure(found, name, space, roots))
+        structures.append(_structure(found, name, spaces, roots))
     for pattern in exclude:
         if pattern not in matched:
             raise ValueError(
@@ -112,7 +112,7 @@ def _group(found):
     return grouped, skipped
 
 
-def _structure(found, name, space, roots):
+def _structure(found, name, spaces, roots):
     position = np.full(len(found.roots), -1, np.int32)
     position[roots] = np.arange(len(roots))
     parts = []
@@ -120,14 +120,16 @@ def _structure(found, name, space, roots):
         units = position[found.roots[ids]]
         if (units >= 0).any():
             parts.append(Slice(variable, role, units))
-    kind = space.kind
     is_input = int(roots[0]) in found.input_roots
     return Structure(
         name,
         len(roots),
         tuple(parts),
-        "input" if is_input else kind,
-        ("in",) if is_input else space.roles,
+        "input" if is_input else spaces[0].kind,
+        # A tied embedding that is a recurrent layer's units counts as they do.
+        ("in",)
+        if is_input
+        else tuple(dict.fromkeys(r for s in spaces for r in s.roles)),
         _Death(found, np.array(roots), is_input),
     )
 

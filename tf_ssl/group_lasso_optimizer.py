@@ -246,7 +246,7 @@ class GroupLassoOptimizer(OptimizerWrapper):
 
     def _trained(self, structure):
         """Without slices of variables that this does not train."""
-        counted = structure.of(self.roles)
+        counted = structure.counted(self.roles)
         if not counted:
             raise ValueError(
                 f"Structure {structure.name} has no slice with one of the "

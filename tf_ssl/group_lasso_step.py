@@ -39,7 +39,7 @@ class GroupLassoStep:
         self.groups = []
         scales = []
         for structure in structures:
-            slices = structure.of(settings.roles)
+            slices = structure.counted(settings.roles)
             groups = Groups(
                 structure.name,
                 slices,

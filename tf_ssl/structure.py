@@ -119,6 +119,13 @@ def _same(first, second, shape):
     return units == np.broadcast_to(second.units, shape)
 
 
+def _equal(first, second):
+    """Whether two slices are the same weights of the same units."""
+    return first.variable is second.variable and np.array_equal(
+        first.units, second.units
+    )
+
+
 @dataclasses.dataclass(eq=False)
 class Structure:
     """Units of a network, for example the filters of a layer.
@@ -152,15 +159,34 @@ class Structure:
                 )
         return [part for part in self.slices if part.role in roles]
 
+    def counted(self, roles: Iterable[str] | None = None) -> list[Slice]:
+        """The slices with these roles that `norms` and penalties count.
+
+        Where "in" counts, a unit goes when nothing reads it: its biases, which
+        may begin far from zero (a forget gate's 1, a transform gate's -2), do
+        not count then, as in ISS. A weight that makes a unit and reads it, as a
+        tied embedding does, counts once.
+        """
+        parts = self.of(roles)
+        if not any(part.role == "in" for part in parts):
+            return parts
+        found: list[Slice] = []
+        for part in parts:
+            is_bias = part.role == "out" and part.units.ndim == 1
+            if not is_bias and not any(_equal(part, other) for other in found):
+                found.append(part)
+        return found
+
     def norms(self, roles=None, double_count: bool = False) -> np.ndarray:
         """Euclidean norm of each unit's weights, `[size]`, float64.
 
         Args:
-            roles: Some of "out", "norm", "in"; None: `self.roles`.
+            roles: Some of "out", "norm", "in", see `counted`; None:
+                `self.roles`.
             double_count: A weight that belongs to a unit twice, such as the
                 diagonal of a recurrent kernel, counts twice (ISS, ICLR 2018).
         """
-        return np.sqrt(squares(self.of(roles), self.size, double_count))
+        return np.sqrt(squares(self.counted(roles), self.size, double_count))
 
     def zero(self, units) -> None:
         """Sets all weights of units to zero, but for moving statistics."""

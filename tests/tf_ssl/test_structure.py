@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import models
 import tf_ssl
 from tf_ssl import Slice, Structure
 
@@ -142,3 +143,40 @@ def test_bad_slices(make, message):
     with pytest.raises(ValueError) as error:
         make(variable([2, 3]))
     assert message in str(error.value)
+
+
+def test_biases_do_not_count_where_readers_do():
+    """A forget gate's bias begins at 1 and would keep every unit's norm up."""
+    model = keras.Sequential(
+        [
+            keras.Input((3, 2)),
+            keras.layers.LSTM(4, name="lstm", unit_forget_bias=True),
+            keras.layers.Dense(1),
+        ]
+    )
+    lstm = next(
+        s for s in tf_ssl.find_structures(model) if s.name == "lstm/units"
+    )
+    before = lstm.norms()
+    bias = model.get_layer("lstm").cell.bias
+    assert bias.path not in [part.variable.path for part in lstm.counted()]
+    bias.assign(np.full(16, 5.0))
+    np.testing.assert_array_equal(lstm.norms(), before)
+    # Of what makes it alone they do.
+    assert (lstm.norms(("out",)) > 10).all()
+    assert lstm.counted(("out",)) == lstm.of(("out",))
+
+
+def test_a_tied_embedding_counts_once():
+    model = models.build("rhn", vocab_size=7, width=3, depth=2, seed=0)
+    (units,) = tf_ssl.find_structures(model)
+    cell = model.get_layer("rhn").cell
+    kernels = [cell.kernel, *cell.recurrent_kernels]
+    embeddings = model.get_layer("embedding").embeddings.numpy()
+    total = np.square(embeddings).sum(0)
+    for kernel in kernels:
+        square = np.square(kernel.numpy()).reshape(3, 2, 3)
+        total += square.sum((1, 2)) + square.sum((0, 1))  # rows, columns
+    np.testing.assert_allclose(
+        units.norms(double_count=True), np.sqrt(total), rtol=1e-6
+    )
