@@ -81,9 +81,9 @@ def test_units_of_a_language_model():
         ("lstm1/units", 7),
         ("lstm2/units", 6),
     ]
-    # Figure 2 of the paper: 8 columns of gates in two kernels, a bias for each
-    # gate, a row of the recurrent kernel, and the rows that read it next.
-    weights = 4 * (8 + 7 + 1) + (4 * 7 - 4) + 4 * 6
+    # Figure 2 of the paper: 8 columns of gates in two kernels, a row of the
+    # recurrent kernel, and the rows that read it next; no biases.
+    weights = 4 * (8 + 7) + (4 * 7 - 4) + 4 * 6
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     np.testing.assert_allclose(structures["lstm1/units"].norms() ** 2, weights)

@@ -145,7 +145,7 @@ def test_a_model_that_does_not_win_stays(times):
 @needs_ops
 def test_by_the_plan(times):
     times["before"] = times["dense"] = float("nan")  # not asked for
-    new = sparsify(network(), measure=False, batch_size=8)
+    new = sparsify(network(), measure=False, batch_size=64)
     rows = {row.name: row for row in new.sparsify_report.layers}
     for name in ("conv", "inner/inside", "shared"):
         dense, sparse = rows[name].milliseconds

@@ -213,9 +213,9 @@ def test_units_and_their_weights():
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
     unit = tf_ssl.find_structures(model)["first/units"]
-    # Columns of h and t, biases, rows of R less what crosses the columns, and
-    # the rows of the next kernel.
-    weights = 2 * 5 + 3 * (2 * 7 + 2 + 2 * 7 - 2) + 2 * 6
+    # Columns of h and t, rows of R less what crosses the columns, and the rows
+    # of the next kernel; no biases.
+    weights = 2 * 5 + 3 * (2 * 7 + 2 * 7 - 2) + 2 * 6
     np.testing.assert_allclose(unit.norms() ** 2, weights)
 
 
