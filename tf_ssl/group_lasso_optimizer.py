@@ -57,7 +57,7 @@ class GroupLassoOptimizer(OptimizerWrapper):
             slices with role "out" and "in" (a bias only with its unit).
             "group": units with a norm of at most `threshold` become 0.
         roles: Roles of the slices that count, such as `("out", "in")`; None:
-            those of each structure.
+            those of each structure. See `Structure.counted`.
         scale: a_u: "none" 1, "sqrt" square root of the number of weights of
             the unit, "inv_sqrt" its inverse.
         clip: "outside": the penalty's gradient is added after clipnorm,

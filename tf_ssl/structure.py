@@ -48,6 +48,11 @@ class Slice:
                 f"Received: shape {self.units.shape}"
             )
 
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is one number a unit that is added, and no kernel."""
+        return self.role == "out" and self.units.ndim == 1
+
     def index(self, units: int | Sequence[int] | np.ndarray) -> tuple:
         """Where the weights of units are, one entry an axis, as for NumPy.
 
@@ -172,9 +177,9 @@ class Structure:
             return parts
         found: list[Slice] = []
         for part in parts:
-            is_bias = part.role == "out" and part.units.ndim == 1
-            if not is_bias and not any(_equal(part, other) for other in found):
-                found.append(part)
+            if part.is_bias or any(_equal(part, other) for other in found):
+                continue
+            found.append(part)
         return found
 
     def norms(self, roles=None, double_count: bool = False) -> np.ndarray:

@@ -53,10 +53,10 @@ class ElementThreshold:
         self._cuts: dict = {}  # position -> function of the value
 
     def _add(self, structure, position_of):
-        kernels = [s for s in structure.of(("out",)) if s.units.ndim > 1]
+        kernels = [s for s in structure.of(("out",)) if not s.is_bias]
         for part in structure.of(("out", "in")):
             position = position_of(part.variable)
-            if part.role == "out" and part.units.ndim == 1 and kernels:
+            if part.is_bias and kernels:
                 producers = [
                     Segment(position_of(k.variable), k.units, structure.size)
                     for k in kernels

@@ -108,16 +108,16 @@ double PeakGflops(const SparseConvPool& pool) {
   constexpr int64_t kTurns = 2000000;
   const sparse_conv::Kernels* kernels = sparse_conv::ActiveKernels();
   if (kernels == nullptr) return 0;
-  static const int kLanes = kernels->lanes;
+  int lanes = kernels->lanes;
   const double ms = MedianMs(5, [&] {
     pool.run(
         pool.pool, pool.num_threads, 0,
-        [](void*, int64_t, int64_t) {
-          sparse_conv::SpinMultiplyAdds(kLanes, kTurns);
+        [](void* lanes, int64_t, int64_t) {
+          sparse_conv::SpinMultiplyAdds(*static_cast<int*>(lanes), kTurns);
         },
-        nullptr);
+        &lanes);
   });
-  return 1e-6 * kTurns * sparse_conv::kSpinChains * 2 * kLanes *
+  return 1e-6 * kTurns * sparse_conv::kSpinChains * 2 * lanes *
          pool.num_threads / ms;
 }
 

@@ -29,11 +29,10 @@ def cloze(
 
     A context is a run of sentences that has several names; a name is a word
     with a capital letter, also inside sentences, that the text nowhere has
-    without one. A question
-    is one of the context's sentences, from which a name that it has once has
-    become "@gap". So it can be answered by finding the sentence again: a task
-    for attention, with no knowledge of the world. Contexts do not overlap.
-    Each gets a question before any gets a second one.
+    without one. A question is one of the context's sentences, from which a name
+    that it has once has become "@gap". So it can be answered by finding the
+    sentence again: a task for attention, with no knowledge of the world.
+    Contexts do not overlap. Each gets a question before any gets a second one.
 
     Args:
       sentences: of a text, in order.
