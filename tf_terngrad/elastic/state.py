@@ -146,9 +146,11 @@ class State:
     ) -> tf.data.Dataset:
         """This worker's batches of what is left of the epoch.
 
-        All workers get the same number of batches, and together each example
-        once, but for fewer than `batch_size` times the number of workers at
-        the end.
+        All workers get the same number of batches, at least one, and together
+        each example once, but for fewer than `batch_size` times the number of
+        workers at the end. If no more than those are left, they get the last
+        batches once more, as Keras makes half a step (it counts iterations) of
+        a dataset without any.
 
         Args:
             dataset: Single examples, of known number, in an order that is the
@@ -160,7 +162,8 @@ class State:
             Batches `[batch_size, ...]`.
 
         Raises:
-            ValueError: The number of examples is not known.
+            ValueError: The number of examples is not known, or too small for
+                a batch of each worker.
         """
         checks.integer("batch_size", batch_size, 1)
         total = int(dataset.cardinality())
@@ -173,8 +176,15 @@ class State:
             )
         size, rank = collectives.size(), collectives.rank()
         step = size * batch_size  # examples of all workers
-        left = max(0, total - self.examples) // step * step
-        mine = dataset.skip(self.examples).take(left).shard(size, rank)
+        if total < step:
+            raise ValueError(
+                "Invalid value for argument dataset. Expected at least "
+                f"batch_size * tg.size() == {step} examples. "
+                f"Received: dataset.cardinality() == {total}"
+            )
+        first = min(self.examples, total - step)
+        left = (total - first) // step * step
+        mine = dataset.skip(first).take(left).shard(size, rank)
         return mine.batch(batch_size, drop_remainder=True)
 
     def on_hosts_updated(self, timestamp, result) -> None:

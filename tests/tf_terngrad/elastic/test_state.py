@@ -180,10 +180,39 @@ def test_remaining_examples_are_dealt_out_once(monkeypatch, size, examples):
         parts.append(
             [list(b) for b in state.remaining(dataset, 4).as_numpy_iterator()]
         )
-    steps = max(0, 61 - examples) // (4 * size)
+    first = min(examples, 61 - 4 * size)  # the last batch again, if need be
+    steps = (61 - first) // (4 * size)
     assert all(len(part) == steps for part in parts)
     seen = sorted(x for part in parts for batch in part for x in batch)
-    assert seen == list(range(examples, examples + steps * 4 * size))
+    assert seen == list(range(first, first + steps * 4 * size))
+
+
+def test_a_position_at_the_end_of_an_epoch_makes_whole_steps():
+    model = _compiled()
+    state = tg.elastic.State(model)
+    state.examples = 24
+    features = np.zeros((24, 4), np.float32)
+    labels = np.zeros((24, 40), np.float32)
+    dataset = tf.data.Dataset.from_tensor_slices((features, labels))
+    model.fit(
+        state.remaining(dataset, 8),
+        verbose=0,
+        callbacks=[tg.elastic.Commit(state, 8, 1)],
+    )
+    assert model.optimizer.iterations == model.optimizer.exchange_step == 1
+    assert (state.epoch, state.examples) == (1, 0)
+
+
+def test_remaining_refuses_fewer_examples_than_a_step(monkeypatch):
+    state = tg.elastic.State(_compiled())
+    monkeypatch.setattr(collectives, "size", lambda: 2)
+    with pytest.raises(ValueError) as e:
+        state.remaining(tf.data.Dataset.range(9), 5)
+    assert str(e.value) == (
+        "Invalid value for argument dataset. Expected at least "
+        "batch_size * tg.size() == 10 examples. "
+        "Received: dataset.cardinality() == 9"
+    )
 
 
 def test_remaining_refuses_an_unknown_number_of_examples():
