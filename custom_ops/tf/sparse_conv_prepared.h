@@ -167,16 +167,6 @@ class Prepared {
 
   SparseConvPattern* pattern() const { return pattern_.get(); }
 
-  // Bytes, as much of it as calls have needed by now.
-  int64_t Bytes() const {
-    SparseConvPlan plan;
-    SparseConvError error;
-    return sparse_conv_pattern_plan(pattern(), 1, 1, &plan, &error) ==
-                   kSparseConvOk
-               ? plan.prepared_bytes
-               : 0;
-  }
-
   Status FindValues(const Tensor& tensor, const SparseConvPool* pool,
                     Values* found) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -236,7 +226,7 @@ class PatternCache {
     int64_t bytes = 0;
     size_t keep = 0;
     for (auto it = entries_.begin(); it != entries_.end(); ++it, ++keep) {
-      bytes += it->prepared->Bytes();
+      bytes += sparse_conv_pattern_bytes(it->prepared->pattern());
       if (keep > 0 && (keep == kMostPatterns || bytes > kMostBytes)) {
         entries_.erase(it, entries_.end());  // those in use live on
         break;

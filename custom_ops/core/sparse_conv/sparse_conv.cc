@@ -290,6 +290,10 @@ int64_t sparse_conv_pattern_num_nonzeros(const SparseConvPattern* pattern) {
   return static_cast<int64_t>(pattern->nonzeros.size());
 }
 
+int64_t sparse_conv_pattern_bytes(const SparseConvPattern* pattern) {
+  return pattern->bytes();
+}
+
 SparseConvCode sparse_conv_values_create(SparseConvPattern* pattern,
                                          const void* values,
                                          SparseConvDtype dtype,

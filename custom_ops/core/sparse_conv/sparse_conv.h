@@ -137,6 +137,8 @@ void sparse_conv_pattern_release(SparseConvPattern* pattern);  // null is fine
 const SparseConvGeometry* sparse_conv_pattern_geometry(
     const SparseConvPattern* pattern);
 int64_t sparse_conv_pattern_num_nonzeros(const SparseConvPattern* pattern);
+// That it keeps, code included. The first call of each kind adds to it.
+int64_t sparse_conv_pattern_bytes(const SparseConvPattern* pattern);
 
 // --- Values ------------------------------------------------------------------
 
