@@ -55,6 +55,8 @@ class Hoisted(keras.layers.LSTM):
 
 
 def changed(model, kind, unroll):
+    """A copy whose LSTM layers are of that kind."""
+
     def clone(layer):
         config = layer.get_config()
         if isinstance(layer, keras.layers.LSTM):
@@ -68,6 +70,7 @@ def changed(model, kind, unroll):
 
 
 def milliseconds(function, runs=60):
+    """The median of so many runs."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -77,6 +80,7 @@ def milliseconds(function, runs=60):
 
 
 def main():
+    """Prints both tables."""
     for kind in ("intra", "inter"):
         getattr(tf.config.threading, f"set_{kind}_op_parallelism_threads")(2)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
