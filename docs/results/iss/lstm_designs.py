@@ -9,8 +9,6 @@ talk's ratio. "hoisted": inputs are multiplied by the kernel in one product of
 Below: the products alone.
 """
 
-import time
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -69,20 +67,18 @@ def changed(model, kind, unroll):
     return copy
 
 
-def milliseconds(function, runs=60):
-    """The median of so many runs."""
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return 1e3 * np.median(times)
+def products(m, k, n):
+    """A function of so many products of these sizes, and their number."""
+    count = max(1, 10**9 // (m * k * n))
+    a = [tf.random.normal((m, k)) for _ in range(count)]
+    b = tf.random.normal((k, n))
+    return tf.function(lambda: [tf.matmul(x, b) for x in a]), count
 
 
 def main():
     """Prints both tables."""
-    for kind in ("intra", "inter"):
-        getattr(tf.config.threading, f"set_{kind}_op_parallelism_threads")(2)
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     words = np.random.default_rng(0).integers(0, 10_000, (ROWS, STEPS))
     runs = {}
@@ -110,13 +106,10 @@ def main():
             f"{name:10}{form:26}{one.median_ms:8.1f}{one.spread_ms:8.1f}"
             f"{keras_dense:14.2f}x{same:18.2f}x"
         )
+    runs = {sizes: products(*sizes) for sizes in PRODUCTS}
+    times = in_turn({sizes: run for sizes, (run, _) in runs.items()}, 20.0)
     for m, k, n in PRODUCTS:
-        count = max(1, 10**9 // (m * k * n))
-        a = [tf.random.normal((m, k)) for _ in range(count)]
-        b = tf.random.normal((k, n))
-        product = tf.function(lambda a=a, b=b: [tf.matmul(x, b) for x in a])
-        product()
-        ms = milliseconds(product) / count
+        ms = times[m, k, n].median_ms / runs[m, k, n][1]
         print(
             f"[{m}, {k}] x [{k}, {n}]: {ms:.3f} ms, "
             f"{2 * m * k * n / ms / 1e6:.0f} GFLOP/s, weights of "
