@@ -74,6 +74,15 @@ def train(options: flags.FlagValues) -> None:
     workdir = pathlib.Path(options.workdir)
     checkpoints = workdir / "checkpoints"
 
+    # --- This worker
+    # One that waits for a lost one says so, and then gives up.
+    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "30")
+    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", "120")
+    with _errors_in_one_line():
+        tg.init()
+    # Before the data, whose images TensorFlow decodes.
+    run.host.share(tg.local_rank(), tg.local_size(), options.intra_threads)
+
     # --- Checks, before any work
     with _errors_in_one_line():
         task = tasks.open_task(options)
@@ -84,13 +93,6 @@ def train(options: flags.FlagValues) -> None:
         run.workdir.check_writable(workdir)
         if checkpoint.latest(checkpoints) or (workdir / "model.keras").exists():
             _check_same_run(options)
-
-    # --- Workers
-    # A worker that waits for a lost one says so, and then gives up.
-    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", "30")
-    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", "120")
-    with _errors_in_one_line():
-        tg.init()
         rank, size = tg.rank(), tg.size()
         num_workers = options.virtual_workers * size
         batch_size = options.batch_size * num_workers
@@ -103,7 +105,6 @@ def train(options: flags.FlagValues) -> None:
                 f"{task.data.num_test} test {task.unit} are too few for {size} "
                 "workers"
             )
-    run.host.share(tg.local_rank(), tg.local_size(), options.intra_threads)
     epochs = options.epochs or -(-options.steps // steps_per_epoch)
     steps = options.steps or epochs * steps_per_epoch
 

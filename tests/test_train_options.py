@@ -1,10 +1,13 @@
 """train.py with forces, rank clipping, SmoothOut, adaptation, large batches."""
 
 import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 
 import eval as evaluation
@@ -132,3 +135,23 @@ def test_what_is_refused_before_work(start, tmp_path, arguments, message):
     assert str(error.value).startswith("train.py: ")
     assert message in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_threads_are_set_before_images_are_read(tmp_path):
+    # In a process of its own: here TensorFlow runs already.
+    for split in ("train", "test"):
+        image = tf.io.encode_png(np.zeros([28, 28, 1], "uint8"))
+        tf.io.write_file(str(tmp_path / split / "one" / "0.png"), image)
+    done = subprocess.run(
+        [
+            *(sys.executable, "train.py", "--dataset=folder"),
+            *(f"--data_dir={tmp_path}", f"--workdir={tmp_path}/run"),
+            *("--epochs=1", "--batch_size=1", "--intra_threads=1"),
+            f"--init_from={tmp_path}/missing",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "missing" in done.stderr  # ends once the data are there
+    assert "TensorFlow runs already" not in done.stderr

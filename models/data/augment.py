@@ -46,6 +46,8 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     """Returns an augmentation.
 
     - "none": images in [0, 1].
+    - "shift", for digits: images in [0, 1], for training moved by up to two
+      pixels down or up and right or left, black where nothing was.
     - "cifar", of TensorFlow's tutorial on CIFAR-10: for training a random
       crop of three quarters of each side (24 of 32 pixels), mirrored or not,
       with the contrast changed by a factor of 0.2 to 1.8; for testing the
@@ -68,7 +70,7 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     Args:
       name: one of `NAMES`.
       image_size: height and width that the network sees; None is the set's
-        for "none", 24 x 24 for "cifar", 32 x 32 for "cifar_pad", 224 x 224
+        for "none" and "shift", 24 x 24 for "cifar", 32 x 32 for "cifar_pad", 224 x 224
         for "imagenet".
 
     Raises:
@@ -83,6 +85,10 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     if name == "none":
         return Augmentation(
             name, image_size, image_size, 0, _only_scale, to_unit_range
+        )
+    if name == "shift":
+        return Augmentation(
+            name, image_size, image_size, 2, _train_shift, to_unit_range
         )
     if name == "cifar":
         size = image_size or (24, 24)
@@ -117,12 +123,13 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     )
 
 
-NAMES = ("none", "cifar", "cifar_pad", "imagenet")
+NAMES = ("none", "shift", "cifar", "cifar_pad", "imagenet")
 
 # Of the colours of CIFAR-10's training images, from 0 to 1.
 _CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 _CIFAR_STDDEV = (0.2470, 0.2435, 0.2616)
 _CIFAR_PAD = 4  # pixels
+_SHIFT = 2  # pixels
 
 
 def to_unit_range(images: tf.Tensor) -> tf.Tensor:
@@ -238,12 +245,23 @@ def _train_cifar(images, draws, size):
     return standardize(change_contrast(to_unit_range(images), factor))
 
 
+def _train_shift(images, draws):
+    mirror = tf.zeros_like(draws[:, 0], tf.bool)
+    return _shifted(to_unit_range(images), draws, _SHIFT, mirror)
+
+
 def _train_cifar_pad(images, draws):
-    size = images.shape[1:3]
-    border = [_CIFAR_PAD, _CIFAR_PAD]
     # After normalizing: 0 is the mean colour.
-    images = tf.pad(to_cifar_range(images), [[0, 0], border, border, [0, 0]])
-    return crop(images, draws[:, 0], draws[:, 1], draws[:, 2] < 0.5, size)
+    images = to_cifar_range(images)
+    return _shifted(images, draws, _CIFAR_PAD, draws[:, 2] < 0.5)
+
+
+def _shifted(images, draws, most, mirror):
+    """Crops of the images' own size after `most` pixels of 0 around them."""
+    size = images.shape[1:3]
+    border = [most, most]
+    images = tf.pad(images, [[0, 0], border, border, [0, 0]])
+    return crop(images, draws[:, 0], draws[:, 1], mirror, size)
 
 
 def _train_imagenet(images, draws, size):

@@ -170,8 +170,7 @@ def load(
         where there is no "test" with labels.
       in_memory_bytes: splits that are larger than this when decoded are read
         from their files every epoch, others once.
-      augment: "none", "cifar" or "imagenet": crops, mirrors and normalizes
-        images, see `augment.of`.
+      augment: crops, mirrors and normalizes images, see `augment.of`.
 
     Raises:
       ValueError: no such set or split, no classification set of images, no

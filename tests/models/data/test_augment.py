@@ -133,6 +133,22 @@ def test_cifar_pad():
         np.testing.assert_allclose(got[i], want, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(28, 28), (5, 9)])
+def test_shift(size):
+    images, draws = random_images(20, *size, 1), random_draws(20, 2)
+    how = augment.of("shift", size)
+    got = how.train(images, draws).numpy()
+    places = set()
+    for i in range(20):
+        down, right = (int(d * 5) for d in draws[i])
+        places |= {down, right}
+        x = np.pad(images[i], [(2, 2), (2, 2), (0, 0)])
+        x = x[down : down + size[0], right : right + size[1]]
+        np.testing.assert_allclose(got[i], x / 255, rtol=1e-6)
+    assert places == {0, 1, 2, 3, 4}
+    np.testing.assert_allclose(how.test(images), images / 255, rtol=1e-6)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_cifar_pad_test_images(channels):
     images = random_images(3, 32, 32, channels)
@@ -195,8 +211,8 @@ def test_imagenet_test_images():
 
 def test_unknown():
     message = (
-        "Invalid value for argument augment. Expected one of {'none', 'cifar', "
-        "'cifar_pad', 'imagenet'}. Received: augment='cifr'"
+        "Invalid value for argument augment. Expected one of {'none', 'shift', "
+        "'cifar', 'cifar_pad', 'imagenet'}. Received: augment='cifr'"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         augment.of("cifr")
