@@ -75,6 +75,7 @@ def train(state: tg.elastic.State, examples: tf.data.Dataset) -> None:
             initial_epoch=state.epoch,
             epochs=state.epoch + 1,
             verbose=0,
+            shuffle=False,  # it is already
             callbacks=[
                 tg.callbacks.ReplicaCheck(),
                 tg.callbacks.MetricAverage(),

@@ -94,6 +94,8 @@ def train(state, file):
     if state.sizes == [3, 2, 3] and state.end is None:
         state.end = state.epoch + MORE_EPOCHS
     _check_tape()
+    # One that joins begins with another rate, that of `main`.
+    state.model.optimizer.learning_rate = 0.007 * tg.size()
     while state.end is None or state.epoch < state.end:
         state.model.fit(
             state.remaining(_examples(state.epoch), BATCH_SIZE),
