@@ -46,8 +46,8 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     """Returns an augmentation.
 
     - "none": images in [0, 1].
-    - "shift", for digits: images in [0, 1], for training moved by up to two
-      pixels down or up and right or left, black where nothing was.
+    - "shift", for digits: images in [0, 1], for training moved by up to one
+      pixel down or up and right or left, black where nothing was.
     - "cifar", of TensorFlow's tutorial on CIFAR-10: for training a random
       crop of three quarters of each side (24 of 32 pixels), mirrored or not,
       with the contrast changed by a factor of 0.2 to 1.8; for testing the
@@ -129,7 +129,7 @@ NAMES = ("none", "shift", "cifar", "cifar_pad", "imagenet")
 _CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 _CIFAR_STDDEV = (0.2470, 0.2435, 0.2616)
 _CIFAR_PAD = 4  # pixels
-_SHIFT = 2  # pixels
+_SHIFT = 1  # pixel
 
 
 def to_unit_range(images: tf.Tensor) -> tf.Tensor:

@@ -151,7 +151,7 @@ def _data(add):
         "augment",
         "none",
         data.AUGMENTATIONS,
-        "Crops, mirrors and normalizes images. shift: moved by up to 2 pixels, "
+        "Crops, mirrors and normalizes images. shift: moved by up to 1 pixel, "
         "not mirrored; cifar: 24 x 24, contrast; cifar_pad: 32 x 32, moved by "
         "up to 4; imagenet: 224 x 224, windows of random size.",
     )

@@ -140,12 +140,12 @@ def test_shift(size):
     got = how.train(images, draws).numpy()
     places = set()
     for i in range(20):
-        down, right = (int(d * 5) for d in draws[i])
+        down, right = (int(d * 3) for d in draws[i])
         places |= {down, right}
-        x = np.pad(images[i], [(2, 2), (2, 2), (0, 0)])
+        x = np.pad(images[i], [(1, 1), (1, 1), (0, 0)])
         x = x[down : down + size[0], right : right + size[1]]
         np.testing.assert_allclose(got[i], x / 255, rtol=1e-6)
-    assert places == {0, 1, 2, 3, 4}
+    assert places == {0, 1, 2}
     np.testing.assert_allclose(how.test(images), images / 255, rtol=1e-6)
 
 
