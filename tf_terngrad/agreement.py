@@ -49,7 +49,9 @@ def check_agreement(facts: dict) -> None:
         )
 
 
-def facts_of(model, steps_per_epoch, optimizer=None) -> dict:
+def facts_of(
+    model, steps_per_epoch, optimizer=None, with_rate: bool = True
+) -> dict:
     """What all workers must have in common; not seeds, not paths.
 
     Args:
@@ -57,6 +59,8 @@ def facts_of(model, steps_per_epoch, optimizer=None) -> dict:
         steps_per_epoch: Int or None.
         optimizer: Built Keras optimizer; None: the one that the model is
             compiled with.
+        with_rate: Whether learning rates that are numbers are among them;
+            schedules always are.
     """
     optimizer = optimizer or model.optimizer
     compression = getattr(optimizer, "compression", None)
@@ -69,7 +73,7 @@ def facts_of(model, steps_per_epoch, optimizer=None) -> dict:
         "custom_ops": custom_ops.status()["implementation"],
         "compression": compression and compression.agreement(),
         "groups": getattr(optimizer, "groups", None),
-        "optimizer": _optimizer_config(optimizer),
+        "optimizer": _optimizer_config(optimizer, with_rate),
         "gradient accumulation": optimizer.gradient_accumulation_steps,
         "model": model.name,
         "trainable variables": _shapes(model.trainable_variables),
@@ -78,14 +82,15 @@ def facts_of(model, steps_per_epoch, optimizer=None) -> dict:
     }
 
 
-def _optimizer_config(optimizer) -> dict:
+def _optimizer_config(optimizer, with_rate) -> dict:
     """Classes and settings of an optimizer and of those within it."""
     config = {"classes": []}
     while optimizer is not None:
         name = type(optimizer).__name__
         config["classes"].append(name)
         for key, value in optimizer.get_config().items():
-            if key not in _ELSEWHERE:
+            is_rate = key == "learning_rate" and isinstance(value, float)
+            if key not in _ELSEWHERE and (with_rate or not is_rate):
                 config[f"{name}.{key}"] = value
         optimizer = getattr(optimizer, "inner_optimizer", None)
     return config

@@ -70,8 +70,8 @@ def of(name: str, image_size: tuple[int, int] | None = None) -> Augmentation:
     Args:
       name: one of `NAMES`.
       image_size: height and width that the network sees; None is the set's
-        for "none" and "shift", 24 x 24 for "cifar", 32 x 32 for "cifar_pad", 224 x 224
-        for "imagenet".
+        for "none" and "shift", 24 x 24 for "cifar", 32 x 32 for "cifar_pad",
+        224 x 224 for "imagenet".
 
     Raises:
       ValueError: `name` is not known.

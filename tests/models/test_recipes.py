@@ -157,8 +157,14 @@ def test_recipe_fits_its_model(recipe):
     own = own_options(options)
     # 24 x 24 and so on are what --augment makes of the images.
     model = outline(models.build, name=options.model, **own)
-    size = {"cifar": 24, "cifar_pad": 32, "imagenet": 224}
-    size = options.image_size or size.get(options.augment, 28)
+    size = {
+        "none": 28,
+        "shift": 28,
+        "cifar": 24,
+        "cifar_pad": 32,
+        "imagenet": 224,
+    }
+    size = options.image_size or size[options.augment]
     if options.model != "compactnet":  # which takes any
         assert model.input_shape[1:3] == (size, size)
     paths = [v.path for v in model.trainable_variables]

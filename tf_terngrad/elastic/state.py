@@ -117,14 +117,10 @@ class State:
             RuntimeError: On every worker, if they do not train the same model
                 (`check_agreement`).
         """
-        facts = agreement.facts_of(self.model, None, self.optimizer)
-        # A rate that has been set since the start is taken over, as weights
-        # are; a schedule is not.
-        facts["optimizer"] = {
-            key: value
-            for key, value in facts["optimizer"].items()
-            if not (key.endswith(".learning_rate") and isinstance(value, float))
-        }
+        # A rate that has been set since the start is taken over, as weights.
+        facts = agreement.facts_of(
+            self.model, None, self.optimizer, with_rate=False
+        )
         agreement.check_agreement(facts)
         commits = collectives.allgather_object(
             self._commits, name="elastic.commits"
