@@ -29,7 +29,10 @@ _MODEL = flags.DEFINE_string("model", "lenet", "See models.names().")
 _DATASET = flags.DEFINE_string("dataset", "mnist", "TFDS's name, or: folder.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "As in train.py.")
 _IMAGES = flags.DEFINE_integer("train_images", 3000, "Of the training set.", 1)
-_EPOCHS = flags.DEFINE_integer("epochs", 5, "Of both trainings, >= 1.", 1)
+_START_EPOCHS = flags.DEFINE_integer(
+    "start_epochs", 5, "Of the training that all arms go on from, >= 1.", 1
+)
+_EPOCHS = flags.DEFINE_integer("epochs", 5, "Of each arm, >= 1.", 1)
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Images a step, >= 1.", 1)
 _RATE = flags.DEFINE_float("learning_rate", 0.02, "At the start, > 0.")
 _L1 = flags.DEFINE_float("l1", 0.005, "Strength of L1 forces, >= 0.", 0.0)
@@ -123,11 +126,12 @@ def of_seed(folder, seed) -> dict:
         model = models.build(
             _MODEL.value, input_shape=test[0].shape[1:], seed=seed
         )
+        epochs = _START_EPOCHS.value
         optimizer = small_runs.cosine(
-            _RATE.value, train_data, _BATCH.value, _EPOCHS.value
+            _RATE.value, train_data, _BATCH.value, epochs
         )
         small_runs.fit(
-            model, train_data, optimizer, _BATCH.value, _EPOCHS.value, seed
+            model, train_data, optimizer, _BATCH.value, epochs, seed
         )
         model.save(paths["start"])
         return {"accuracy": small_runs.accuracy(model, test)}
