@@ -130,9 +130,7 @@ def of_seed(folder, seed) -> dict:
         optimizer = small_runs.cosine(
             _RATE.value, train_data, _BATCH.value, epochs
         )
-        small_runs.fit(
-            model, train_data, optimizer, _BATCH.value, epochs, seed
-        )
+        small_runs.fit(model, train_data, optimizer, _BATCH.value, epochs, seed)
         model.save(paths["start"])
         return {"accuracy": small_runs.accuracy(model, test)}
 

@@ -4,9 +4,11 @@
       --output=docs/results/shrink
 
 Random weights; the given share of all units is zeroed (planted, not learned)
-and removed by tf_ssl.shrink. With --paper the filters that go are as many as
-in the paper's networks, or their residual branches (what it calls columns,
-beyond whole channels, is left alone). In one run, in turn: the network, the
+and removed by tf_ssl.shrink: units drawn at random, of which groups of a
+convolution must keep as many as the fullest group, or, with --even, as many of
+each half of a layer. With --paper the filters that go are as many as in the
+paper's networks, or their residual branches (what it calls columns, beyond
+whole channels, is left alone). In one run, in turn: the network, the
 shrunk one, and a network of the same sizes that is built anew from the shrunk
 one's configuration and has random weights. Prints times, multiply-adds, how
 much of their reduction becomes time, and the mean of the ratios of
@@ -46,6 +48,7 @@ _MODELS = flags.DEFINE_list(
     "models", None, "Names; default: the five of the table, or the paper's."
 )
 _SHARE = flags.DEFINE_float("share", 0.5, "Of units that go.", 0.0, 1.0)
+_EVEN = flags.DEFINE_bool("even", False, "As many units of each half.")
 _PAPER = flags.DEFINE_bool("paper", False, "The paper's filters and branches.")
 _BATCHES = flags.DEFINE_list("batch_sizes", ["1", "32"], "Examples a call.")
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "For a network and batch.", 0.1)
@@ -59,21 +62,31 @@ def plant(model, name):
         if variable.path.endswith("/gamma"):
             variable.assign(np.ones(variable.shape))
     structures = tf_ssl.find_structures(model)
-    if not _PAPER.value:
+    if not _PAPER.value and not _EVEN.value:
         tf_ssl.zero_random(structures, _SHARE.value)
         return
-    sizes = {s.name: s.size for s in structures}
+    if not _PAPER.value:
+        for structure in structures:
+            if structure.kind != "input":
+                kept = round((1 - _SHARE.value) * structure.size)
+                keep_of_halves(structure, kept)
+        return
     found = {s.name: s for s in structures}
     for layer, kept in _PAPER_FILTERS.get(name, {}).items():
-        size = sizes[f"{layer}/filters"]
-        # The same number from each half: where groups read them.
-        units = np.arange(size).reshape(2, -1)[:, kept // 2 :].ravel()
-        if kept % 2:
-            units = np.setdiff1d(units, [size // 2 + kept // 2])
-        found[f"{layer}/filters"].zero(units)
+        keep_of_halves(found[f"{layer}/filters"], kept)
     for block in tf_ssl.find_blocks(model):
         if block.name.startswith(_PAPER_BLOCKS.get(name, ())):
             block.zero([0])
+
+
+def keep_of_halves(structure, kept):
+    """Zeroes all but the first units of each half, where groups read them."""
+    units = np.arange(structure.size)
+    half = structure.size // 2
+    first, second = units[:half], units[half:]
+    structure.zero(
+        np.concatenate([first[kept // 2 :], second[kept - kept // 2 :]])
+    )
 
 
 def measure(name) -> list[dict]:
@@ -127,7 +140,7 @@ def main(argv):
     planted = (
         "the paper's filters and branches"
         if _PAPER.value
-        else f"{_SHARE.value:.0%} of units"
+        else f"{_SHARE.value:.0%} of units{' of each half' * _EVEN.value}"
     )
     print(f"{_machine()}; {planted} removed")
     print(
@@ -154,8 +167,10 @@ def main(argv):
     if _OUTPUT.value:
         output = pathlib.Path(_OUTPUT.value)
         output.mkdir(parents=True, exist_ok=True)
-        file = "latency_paper.json" if _PAPER.value else "latency.json"
-        (output / file).write_text(json.dumps(rows, indent=1) + "\n")
+        kind = "_paper" * _PAPER.value or "_even" * _EVEN.value
+        (output / f"latency{kind}.json").write_text(
+            json.dumps(rows, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":
