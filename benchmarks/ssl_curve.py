@@ -4,12 +4,15 @@
 
 For each seed a network is trained; then, from there, for each strength a group
 Lasso over its structures takes units away, `tf_ssl.shrink` makes the network
-small and it is fine-tuned. Rivals of the same sizes, layer by layer:
+small and it is fine-tuned. Rivals, all trained for as long in total:
 
-- magnitude: the units with the smallest norms are zeroed while it trains,
-  the rest is shrunk and fine-tuned;
-- random: any units, shrunk, then trained as long as both stages above;
-- direct design: the small network from scratch, as long as all three stages.
+- magnitude, same sizes: the units with the smallest norms are zeroed while it
+  trains, as many of each layer as the group Lasso took; then as above;
+- magnitude, same share: likewise, but one share of all layers, which leaves
+  about as many multiply-adds;
+- random: any units, as many of each layer, shrunk, then trained;
+- direct design: the small network, trained from scratch;
+- dense: the first network, trained on.
 
 L1 on all kernels, its zeros held in fine-tuning, has sizes of its own: a unit
 goes when all its weights did.
@@ -38,7 +41,7 @@ _EPOCHS = flags.DEFINE_integer("epochs", 5, "Of each training, >= 1.", 1)
 _BATCH = flags.DEFINE_integer("batch_size", 64, "Images a step, >= 1.", 1)
 _RATE = flags.DEFINE_float("learning_rate", 0.02, "At the start, > 0.")
 _STRENGTHS = flags.DEFINE_list(
-    "strengths", ["0.001", "0.003", "0.006", "0.012"], "Of the group Lasso."
+    "strengths", ["0.01", "0.015", "0.02", "0.03"], "Of the group Lasso."
 )
 _L1 = flags.DEFINE_list(
     "l1", ["0.0003", "0.001", "0.002", "0.004"], "Strengths of L1."
@@ -49,7 +52,13 @@ _THRESHOLD = flags.DEFINE_float(
 small_runs.define_flags("ssl_curve")
 
 LASSO, L1 = "group Lasso", "L1"
-RIVALS = ("magnitude", "random", "direct design")
+SIZES, SHARE = "magnitude, same sizes", "magnitude, same share"
+RIVALS = (SIZES, SHARE, "random", "direct design")
+
+
+def learned(model):
+    """Its structures but that of the input."""
+    return [s for s in tf_ssl.find_structures(model) if s.kind != "input"]
 
 
 class Bench:
@@ -70,11 +79,11 @@ class Bench:
         """Of a model's file."""
         return self.folder / "models" / f"{_MODEL.value}_{name}.keras"
 
-    def fit(self, model, stages, rate=1.0, wrap=None, callbacks=()):
+    def fit(self, model, stages, wrap=None, callbacks=()):
         """Trains for as many epochs as so many stages have."""
         epochs = stages * _EPOCHS.value
         optimizer = small_runs.cosine(
-            rate * _RATE.value, self.train, _BATCH.value, epochs
+            _RATE.value, self.train, _BATCH.value, epochs
         )
         small_runs.fit(
             model,
@@ -96,12 +105,12 @@ class Bench:
         }
 
     def start(self) -> dict:
-        """Trains the network that all methods begin with."""
+        """Trains the network that all methods begin with, and then on."""
         shape = self.test[0].shape[1:]
         model = models.build(_MODEL.value, input_shape=shape, seed=self.seed)
         self.fit(model, 1)
         model.save(self.path("start"))
-        return self.facts(model)
+        return self.facts(self.fit(model, 2))
 
     def group_lasso(self, strength) -> dict:
         """Learns units away; saves the shrunk network for the rivals."""
@@ -120,37 +129,58 @@ class Bench:
             name: list(sizes)
             for name, sizes in small.shrink_report.units.items()
         }
-        return {**self.facts(self.fit(small, 1, 0.5)), "units": left}
+        return {**self.facts(self.fit(small, 1)), "units": left}
 
     def rival(self, method, strength, units) -> dict:
         """A network with the units that the group Lasso left."""
         model = self.dense()
-        shares = [
-            (structure, 1 - left / before)
-            for structure in tf_ssl.find_structures(model)
-            if structure.kind != "input"
-            for before, left in [units.get(structure.name, (1, 1))]
-        ]
-        if method == "magnitude":
-            steps = -(-len(self.train[0]) // _BATCH.value) * _EPOCHS.value
-            pruning = [
-                tf_ssl.callbacks.MagnitudePruning(
-                    share, 0, steps // 2, "filter", structures=[structure]
-                )
-                for structure, share in shares
-            ]
-            self.fit(model, 1, callbacks=pruning)
-            small = self.fit(tf_ssl.shrink(model), 1, 0.5)
-        elif method == "random":
-            for structure, share in shares:
-                tf_ssl.zero_random([structure], share, self.seed)
-            small = self.fit(tf_ssl.shrink(model), 2)
-        else:
+        if method == "direct design":
             small = keras.saving.load_model(
                 self.path(f"lasso_{strength:g}"), compile=False
             )
-            small = self.fit(keras.models.clone_model(small), 3)
-        return self.facts(small)
+            return self.facts(self.fit(keras.models.clone_model(small), 3))
+        shares = {
+            name: 1 - left / before for name, (before, left) in units.items()
+        }
+        if method == SHARE:
+            target = tf_ssl.multiply_adds(self.zeroed(shares)).total
+            shares = dict.fromkeys(shares, self.share_of(target))
+        if method == "random":
+            return self.facts(self.fit(self.zeroed(shares), 2))
+        steps = -(-len(self.train[0]) // _BATCH.value) * _EPOCHS.value
+        pruning = [
+            tf_ssl.callbacks.MagnitudePruning(
+                shares[structure.name],
+                0,
+                steps // 2,
+                by="filter",
+                structures=[structure],
+            )
+            for structure in learned(model)
+        ]
+        self.fit(model, 1, callbacks=pruning)
+        return self.facts(self.fit(tf_ssl.shrink(model), 1))
+
+    def zeroed(self, shares):
+        """The first network without these shares of units, drawn at random."""
+        model = self.dense()
+        for structure in learned(model):
+            share = shares[structure.name]
+            tf_ssl.zero_random([structure], share, self.seed)
+        return tf_ssl.shrink(model)
+
+    def share_of(self, target):
+        """Share of all units without which so many multiply-adds are left."""
+        names = [structure.name for structure in learned(self.dense())]
+        low, high = 0.0, 1.0
+        for _ in range(8):
+            middle = (low + high) / 2
+            small = self.zeroed(dict.fromkeys(names, middle))
+            if tf_ssl.multiply_adds(small).total > target:
+                low = middle
+            else:
+                high = middle
+        return high
 
     def l1(self, strength) -> dict:
         """L1 on all kernels, shrunk in the end."""
@@ -158,15 +188,14 @@ class Bench:
         penalty = keras.regularizers.L1(strength)
         tf_ssl.regularize(model, {"*": penalty})
         self.fit(model, 1)
+        threshold = _THRESHOLD.value
         for layer in model.layers:
             if getattr(layer, "kernel", None) is None:
                 continue
             layer.kernel_regularizer = layer.kernel.regularizer = None
             kernel = keras.ops.convert_to_numpy(layer.kernel)
-            layer.kernel.assign(
-                np.where(np.abs(kernel) < _THRESHOLD.value, 0, kernel)
-            )
-        self.fit(model, 1, 0.5, callbacks=[tf_ssl.callbacks.FreezeZeros()])
+            layer.kernel.assign(np.where(abs(kernel) < threshold, 0, kernel))
+        self.fit(model, 1, callbacks=[tf_ssl.callbacks.FreezeZeros()])
         return self.facts(tf_ssl.shrink(model))
 
 
@@ -187,7 +216,8 @@ def of_seed(folder, seed) -> dict:
         lasso = run(f"lasso_{strength:g}", "group_lasso", strength)
         found[LASSO, strength] = lasso
         for method in RIVALS if lasso else ():
-            name = f"{method.replace(' ', '_')}_{strength:g}"
+            name = method.replace(",", "").replace(" ", "_")
+            name = f"{name}_{strength:g}"
             found[method, strength] = run(
                 name, "rival", method, strength, lasso["units"]
             )
