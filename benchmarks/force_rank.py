@@ -10,7 +10,8 @@ before and after fine-tuning, multiply-adds. Strengths were chosen
 on a seed of their own (--seeds=100, images of the training set held out).
 
 --latency then times the networks of the first seed and their decompositions,
-in turn in one run; run it alone on the machine.
+of all convolutions and of those that are faster by measurement, in turn in one
+run; run it alone on the machine.
 
 Reference: Wen et al., "Coordinating Filters for Faster Deep Neural Networks",
 ICCV 2017, tables 2 to 4.
@@ -43,9 +44,9 @@ _FINETUNE = flags.DEFINE_integer(
 )
 _ENERGY = flags.DEFINE_float("energy", 0.95, "Share that stays, in (0, 1].")
 _LATENCY = flags.DEFINE_bool("latency", False, "Time what is trained already.")
-small_runs.define_flags("force")
-
 ARMS = ("none", "l1", "l2", "adaptive")
+_ARMS = flags.DEFINE_multi_enum("arms", ARMS, ARMS, "Trainings to do.")
+small_runs.define_flags("force")
 
 
 def train(arm, start, data):
@@ -93,21 +94,27 @@ def facts(model, data, test, seed) -> dict:
     return found
 
 
-def decomposed(model):
-    """Its convolutions of low rank."""
+def decomposed(model, measure_batch=None):
+    """Its convolutions of low rank; those that are faster so, if measured."""
     others = [
         layer.name
         for layer in model.layers
         if isinstance(layer, keras.layers.Dense)
     ]
-    return tf_ssl.decompose(model, energy=_ENERGY.value, exclude=others)
+    return tf_ssl.decompose(
+        model,
+        energy=_ENERGY.value,
+        exclude=others,
+        measure_batch=measure_batch,
+        seconds=2.0,
+    )
 
 
 def of_seed(folder, seed) -> dict:
     """Arm -> what it has come to, of those that are there."""
     paths = {
         arm: folder / "models" / f"{_MODEL.value}_{arm}_seed{seed}.keras"
-        for arm in ("start", *ARMS)
+        for arm in ("start", *_ARMS.value)
     }
     paths["start"].parent.mkdir(parents=True, exist_ok=True)
     loaded = []
@@ -148,7 +155,7 @@ def of_seed(folder, seed) -> dict:
 
     small_runs.once(folder, f"{_MODEL.value}_start_seed{seed}", start)
     found = {}
-    for arm in ARMS:
+    for arm in _ARMS.value:
         result = small_runs.once(
             folder,
             f"{_MODEL.value}_{arm}_seed{seed}",
@@ -168,7 +175,7 @@ def rank_share(result) -> float:
 def report(folder, results) -> str:
     """Table of the arms, over seeds."""
     rows = []
-    for arm in ARMS:
+    for arm in _ARMS.value:
         found = [each[arm] for each in results if arm in each]
         if not found:
             continue
@@ -208,11 +215,13 @@ def time_models(folder) -> None:
     """Writes latency.json: networks of the first seed, decomposed, in turn."""
     seed = small_runs.seeds()[0]
     named = {}
-    for arm in ARMS:
+    for arm in _ARMS.value:
         path = folder / "models" / f"{_MODEL.value}_{arm}_seed{seed}.keras"
         model = keras.saving.load_model(path, compile=False)
         named.setdefault("whole", model)
         named[arm] = decomposed(model)
+        named[f"{arm}, measured"] = small = decomposed(model, 32)
+        print(f"{arm}:\n{small.decompose_report}", flush=True)
     times = tf_ssl.measure_latency(named, batch_sizes=(1, 32), seconds=8.0)
     rows = {
         name: {batch: latency.median_ms for batch, latency in each.items()}
