@@ -42,6 +42,7 @@ import models
 import tf_ssl
 import tf_terngrad as tg
 from examples import story_table
+from models.run import host
 from models.seeds import seed_streams
 from tf_terngrad import checkpoint
 
@@ -96,11 +97,11 @@ class Story:
         self.options = options
         self.say = say
         self.folder = pathlib.Path(options.workdir)
+        tg.init()
+        self.rank = tg.rank()
         self.data = models.data.load(
             options.dataset, options.data_dir, augment=options.augment
         )
-        tg.init()
-        self.rank = tg.rank()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._facts_path = self.folder / "story.json"
         self.facts = (
@@ -339,6 +340,9 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     start = time.monotonic()
+    tg.init()
+    # Before the data, whose images TensorFlow decodes.
+    host.share(tg.local_rank(), tg.local_size())
 
     def say(text):
         if tg.rank() == 0:
