@@ -4,10 +4,11 @@
 
 For each seed a network is trained, then trained on from there: without force,
 with `tf_ssl.ForceRegularizer` of both norms, and with `tf_ssl.AdaptiveForce`,
-forces on convolutions. Reported: test accuracy, ranks of the convolutions at
-95 % of the energy, and what `tf_ssl.decompose` makes of each network: accuracy
-before and after fine-tuning, multiply-adds. Strengths were chosen
-on a seed of their own (--seeds=100, images of the training set held out).
+forces on convolutions; with --release_epochs each then trains on without
+force. Reported: test accuracy, ranks of the convolutions at 95 % of the energy,
+and what `tf_ssl.decompose` makes of each network: accuracy before and after
+fine-tuning, multiply-adds. LeNet's strengths were chosen on a seed of their own
+(--seeds=100, images of the training set held out).
 
 --latency then times the networks of the first seed and their decompositions,
 of all convolutions and of those that are faster by measurement, in turn in one
@@ -39,6 +40,9 @@ _RATE = flags.DEFINE_float("learning_rate", 0.02, "At the start, > 0.")
 _L1 = flags.DEFINE_float("l1", 0.005, "Strength of L1 forces, >= 0.", 0.0)
 _L2 = flags.DEFINE_float("l2", 0.004, "Strength of L2 forces, >= 0.", 0.0)
 _RATIO = flags.DEFINE_float("ratio", 1.0, "Of the adaptive force, >= 0.", 0.0)
+_RELEASE = flags.DEFINE_integer(
+    "release_epochs", 0, "After each arm, without force, >= 0.", 0
+)
 _FINETUNE = flags.DEFINE_integer(
     "finetune_epochs", 3, "Of decomposed networks, >= 1.", 1
 )
@@ -153,6 +157,17 @@ def of_seed(folder, seed) -> dict:
         model.save(paths[arm])
         return facts(model, train_data, test, seed)
 
+    def released_run(arm):
+        train_data, test = data()
+        model = keras.saving.load_model(paths[arm], compile=False)
+        epochs = _RELEASE.value
+        optimizer = small_runs.cosine(
+            _RATE.value / 4, train_data, _BATCH.value, epochs
+        )
+        small_runs.fit(model, train_data, optimizer, _BATCH.value, epochs, seed)
+        model.save(paths[arm].with_stem(f"{paths[arm].stem}_released"))
+        return facts(model, train_data, test, seed)
+
     small_runs.once(folder, f"{_MODEL.value}_start_seed{seed}", start)
     found = {}
     for arm in _ARMS.value:
@@ -163,6 +178,14 @@ def of_seed(folder, seed) -> dict:
         )
         if result:
             found[arm] = result
+        if result and _RELEASE.value:
+            released = small_runs.once(
+                folder,
+                f"{_MODEL.value}_{arm}_released_seed{seed}",
+                lambda arm=arm: released_run(arm),
+            )
+            if released:
+                found[f"{arm}, released"] = released
     return found
 
 
@@ -175,7 +198,7 @@ def rank_share(result) -> float:
 def report(folder, results) -> str:
     """Table of the arms, over seeds."""
     rows = []
-    for arm in _ARMS.value:
+    for arm in dict.fromkeys(arm for each in results for arm in each):
         found = [each[arm] for each in results if arm in each]
         if not found:
             continue
