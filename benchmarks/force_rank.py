@@ -238,8 +238,10 @@ def time_models(folder) -> None:
     """Writes latency.json: networks of the first seed, decomposed, in turn."""
     seed = small_runs.seeds()[0]
     named = {}
+    end = "_released" * bool(_RELEASE.value)
     for arm in _ARMS.value:
-        path = folder / "models" / f"{_MODEL.value}_{arm}_seed{seed}.keras"
+        name = f"{_MODEL.value}_{arm}_seed{seed}{end}.keras"
+        path = folder / "models" / name
         model = keras.saving.load_model(path, compile=False)
         named.setdefault("whole", model)
         named[arm] = decomposed(model)
