@@ -260,8 +260,8 @@ def table(results: list[dict]) -> str:
         "10,000 test images, after the last epoch; FLOP in percent of each "
         "convolution (dense layer), without its zero rows and columns; shrunk: "
         "what `tf_ssl.shrink` leaves, without zero filters and neurons. "
-        "Fine-tuning of the MLPs moves images by up to one pixel, which the "
-        "paper's does not.",
+        "Fine-tuning moves images by up to one pixel, which the paper's does "
+        "not.",
         "",
         "| row | counted | paper | error | FLOP | ours | error | FLOP | seed "
         "| reached | baseline | shrunk: multiply-adds, error, difference |",
