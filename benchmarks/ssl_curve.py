@@ -259,7 +259,7 @@ def report(folder, results) -> str:
     (folder / "points.jsonl").unlink(missing_ok=True)
     for point in curve:
         points.append(folder / "points.jsonl", point)
-    title = f"{_MODEL.value} on {_DATASET.value}, {len(results)} seeds"
+    title = f"{_MODEL.value} on {_DATASET.value}, means of {len(results)}"
     plot.save(folder / "curve.png", curve, title)
     header = ["method", "strength", "seeds", "error %", "multiply-adds"]
     header.append("parameters")
