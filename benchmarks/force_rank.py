@@ -72,6 +72,12 @@ def train(arm, start, data):
     return model, optimizer
 
 
+def fit(model, data, rate, epochs, seed):
+    """Trains without force."""
+    optimizer = small_runs.cosine(rate, data, _BATCH.value, epochs)
+    small_runs.fit(model, data, optimizer, _BATCH.value, epochs, seed)
+
+
 def convolutions(model):
     """Layers that the forces act on."""
     return [x for x in model.layers if isinstance(x, keras.layers.Conv2D)]
@@ -91,9 +97,7 @@ def facts(model, data, test, seed) -> dict:
         ],
         "parameters": [m.count_params() for m in (model, small)],
     }
-    epochs = _FINETUNE.value
-    optimizer = small_runs.cosine(_RATE.value / 4, data, _BATCH.value, epochs)
-    small_runs.fit(small, data, optimizer, _BATCH.value, epochs, seed)
+    fit(small, data, _RATE.value / 4, _FINETUNE.value, seed)
     found["finetuned_accuracy"] = small_runs.accuracy(small, test)
     return found
 
@@ -137,11 +141,7 @@ def of_seed(folder, seed) -> dict:
         model = models.build(
             _MODEL.value, input_shape=test[0].shape[1:], seed=seed
         )
-        epochs = _START_EPOCHS.value
-        optimizer = small_runs.cosine(
-            _RATE.value, train_data, _BATCH.value, epochs
-        )
-        small_runs.fit(model, train_data, optimizer, _BATCH.value, epochs, seed)
+        fit(model, train_data, _RATE.value, _START_EPOCHS.value, seed)
         model.save(paths["start"])
         return {"accuracy": small_runs.accuracy(model, test)}
 
@@ -160,33 +160,25 @@ def of_seed(folder, seed) -> dict:
     def released_run(arm):
         train_data, test = data()
         model = keras.saving.load_model(paths[arm], compile=False)
-        epochs = _RELEASE.value
-        optimizer = small_runs.cosine(
-            _RATE.value / 4, train_data, _BATCH.value, epochs
-        )
-        small_runs.fit(model, train_data, optimizer, _BATCH.value, epochs, seed)
+        fit(model, train_data, _RATE.value / 4, _RELEASE.value, seed)
         model.save(paths[arm].with_stem(f"{paths[arm].stem}_released"))
         return facts(model, train_data, test, seed)
 
-    small_runs.once(folder, f"{_MODEL.value}_start_seed{seed}", start)
+    def once(name, run, *arguments):
+        return small_runs.once(
+            folder,
+            f"{_MODEL.value}_{name}_seed{seed}",
+            lambda: run(*arguments),
+        )
+
+    once("start", start)
     found = {}
     for arm in _ARMS.value:
-        result = small_runs.once(
-            folder,
-            f"{_MODEL.value}_{arm}_seed{seed}",
-            lambda arm=arm: arm_run(arm),
-        )
-        if result:
-            found[arm] = result
-        if result and _RELEASE.value:
-            released = small_runs.once(
-                folder,
-                f"{_MODEL.value}_{arm}_released_seed{seed}",
-                lambda arm=arm: released_run(arm),
-            )
-            if released:
-                found[f"{arm}, released"] = released
-    return found
+        found[arm] = once(arm, arm_run, arm)
+        if found[arm] and _RELEASE.value:
+            released = once(f"{arm}_released", released_run, arm)
+            found[f"{arm}, released"] = released
+    return {arm: result for arm, result in found.items() if result}
 
 
 def rank_share(result) -> float:
@@ -200,8 +192,6 @@ def report(folder, results) -> str:
     rows = []
     for arm in dict.fromkeys(arm for each in results for arm in each):
         found = [each[arm] for each in results if arm in each]
-        if not found:
-            continue
         ranks = "; ".join(
             f"{name} {'/'.join(str(r['ranks'][name][0]) for r in found)} of "
             f"{found[0]['ranks'][name][1]}"
@@ -269,11 +259,7 @@ def main(argv):
     if _LATENCY.value:
         time_models(folder)
         return
-    results = []
-    for seed in small_runs.seeds():
-        results.append(of_seed(folder, seed))
-        text = report(folder, results)
-    print(text)
+    small_runs.over_seeds(folder, of_seed, report)
 
 
 if __name__ == "__main__":

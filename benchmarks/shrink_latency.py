@@ -62,21 +62,20 @@ def plant(model, name):
         if variable.path.endswith("/gamma"):
             variable.assign(np.ones(variable.shape))
     structures = tf_ssl.find_structures(model)
-    if not _PAPER.value and not _EVEN.value:
-        tf_ssl.zero_random(structures, _SHARE.value)
-        return
-    if not _PAPER.value:
+    if _PAPER.value:
+        found = {s.name: s for s in structures}
+        for layer, kept in _PAPER_FILTERS.get(name, {}).items():
+            keep_of_halves(found[f"{layer}/filters"], kept)
+        for block in tf_ssl.find_blocks(model):
+            if block.name.startswith(_PAPER_BLOCKS.get(name, ())):
+                block.zero([0])
+    elif _EVEN.value:
         for structure in structures:
             if structure.kind != "input":
                 kept = round((1 - _SHARE.value) * structure.size)
                 keep_of_halves(structure, kept)
-        return
-    found = {s.name: s for s in structures}
-    for layer, kept in _PAPER_FILTERS.get(name, {}).items():
-        keep_of_halves(found[f"{layer}/filters"], kept)
-    for block in tf_ssl.find_blocks(model):
-        if block.name.startswith(_PAPER_BLOCKS.get(name, ())):
-            block.zero([0])
+    else:
+        tf_ssl.zero_random(structures, _SHARE.value)
 
 
 def keep_of_halves(structure, kept):

@@ -86,6 +86,21 @@ def once(folder: pathlib.Path, name: str, run) -> dict | None:
     return found
 
 
+def over_seeds(folder: pathlib.Path, of_seed, report) -> None:
+    """Does the runs of each seed, reports after each, prints the last report.
+
+    Args:
+      folder: of the results.
+      of_seed: function of the folder and a seed, to what its runs came to.
+      report: function of the folder and a list of these; returns a text.
+    """
+    results = []
+    for seed in seeds():
+        results.append(of_seed(folder, seed))
+        text = report(folder, results)
+    print(text)
+
+
 def images(
     num_train: int, seed: int, dataset="mnist", data_dir=None, size=None
 ):

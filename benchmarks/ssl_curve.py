@@ -77,7 +77,8 @@ class Bench:
 
     def path(self, name):
         """Of a model's file."""
-        return self.folder / "models" / f"{_MODEL.value}_{name}.keras"
+        name = f"{_MODEL.value}_{name}_seed{self.seed}.keras"
+        return self.folder / "models" / name
 
     def fit(self, model, stages, wrap=None, callbacks=()):
         """Trains for as many epochs as so many stages have."""
@@ -269,12 +270,7 @@ def report(folder, results) -> str:
 
 
 def main(argv):
-    folder = small_runs.begin(argv)
-    results = []
-    for seed in small_runs.seeds():
-        results.append(of_seed(folder, seed))
-        text = report(folder, results)
-    print(text)
+    small_runs.over_seeds(small_runs.begin(argv), of_seed, report)
 
 
 if __name__ == "__main__":
