@@ -22,7 +22,6 @@ import small_runs
 from absl import app, flags
 
 import tf_ssl
-from tf_ssl.difference import relative_difference
 
 _METHOD = flags.DEFINE_enum("method", "svd", ["svd", "pca", "channel"], "How.")
 _BATCHES = flags.DEFINE_list("batch_sizes", ["1", "32"], "Images a call.")
@@ -69,7 +68,7 @@ def measure(names) -> dict:
     images = np.random.default_rng(1).standard_normal(
         (2, *whole.input_shape[1:]), np.float32
     )
-    difference = relative_difference(whole(images), low_rank(images))
+    difference = tf_ssl.relative_difference(whole(images), low_rank(images))
     if _METHOD.value != "channel" and ranks != {
         name: LAYERS[name][2] for name in names
     }:

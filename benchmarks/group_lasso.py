@@ -23,9 +23,9 @@ import tensorflow as tf
 from absl import app, flags
 
 import models
-from tf_ssl.group_lasso import GroupLasso
-from tf_ssl.kernels import find_kernels
-from tf_ssl.regularize import regularize
+from tf_ssl.penalties.group_lasso import GroupLasso
+from tf_ssl.penalties.regularize import regularize
+from tf_ssl.structures.kernels import find_kernels
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "Name of a network.")
 _SHAPE = flags.DEFINE_list("shape", ["32", "32", "3"], "Of an image.")

@@ -21,8 +21,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from tf_ssl.group_lasso_optimizer import GroupLassoOptimizer
-from tf_ssl.structure import Slice, Structure
+from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
+    GroupLassoOptimizer,
+)
+from tf_ssl.structures.structure import Slice, Structure
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Timed rounds.", 3)

@@ -27,8 +27,8 @@ from absl import app, flags
 
 import models
 import tf_ssl
-from tf_ssl.latency import in_turn, inference
-from tf_ssl.machine import machine
+from tf_ssl.measure.latency import in_turn, inference
+from tf_ssl.measure.machine import machine
 
 _NETWORK = flags.DEFINE_enum(
     "network", "ptb_lstm", ["ptb_lstm", "bidaf", "rhn"], "Which one."

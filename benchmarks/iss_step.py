@@ -25,7 +25,7 @@ from absl import app, flags
 
 import models
 import tf_ssl
-from tf_ssl.machine import machine
+from tf_ssl.measure.machine import machine
 
 _SIZE = flags.DEFINE_enum(
     "size", "medium", ["small", "medium", "large"], "Of the network."

@@ -27,9 +27,9 @@ from absl import app, flags
 
 import models
 import tf_ssl
-from tf_ssl.latency import measure_latency
-from tf_ssl.machine import machine
-from tf_ssl.multiply_adds import multiply_adds
+from tf_ssl.measure.latency import measure_latency
+from tf_ssl.measure.machine import machine
+from tf_ssl.measure.multiply_adds import multiply_adds
 
 # Filters that stay in the paper's networks: LeNet 2; ConvNet 2, rows of table
 # 3; AlexNet, rows of table 4, in equal number of each group of the layers that

@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import models
-from tf_ssl.machine import machine
+from tf_ssl.measure.machine import machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

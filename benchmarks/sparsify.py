@@ -70,7 +70,7 @@ def measure(name, batch_size) -> dict:
         "ms": {"before": before, "after": after},
         "faster": before / after,
         "layers_promise": before / (before - saved),
-        "difference": tf_ssl.difference.relative_difference(
+        "difference": tf_ssl.relative_difference(
             model(inputs, training=False), sparse(inputs, training=False)
         ),
     }

@@ -53,14 +53,14 @@ def logits(path: pathlib.Path, images: np.ndarray) -> np.ndarray:
       images: `[batch, height, width, channels]`.
     """
     if path.suffix != ".keras":
-        from tf_ssl import runtimes
+        from tf_ssl.exporting import runtimes
 
         return runtimes.load(path).run([], images)[0]
     import keras
 
     # Registers the layers with sparse kernels; other stages are plain Keras.
     if path.stem.endswith("sparsify"):
-        import tf_ssl.layers  # noqa: F401
+        import tf_ssl  # noqa: F401
     model = keras.saving.load_model(path, compile=False)
     return keras.ops.convert_to_numpy(model(images, training=False))
 

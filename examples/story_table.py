@@ -9,7 +9,8 @@ import numpy as np
 
 import tf_ssl
 from examples.load_stage import in_fresh_process
-from tf_ssl import latency, runtimes
+from tf_ssl.exporting import runtimes
+from tf_ssl.measure import latency
 
 BATCH_SIZES = (1, 32)
 

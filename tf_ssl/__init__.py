@@ -1,33 +1,39 @@
 """Structured sparsity: networks that learn what they can do without."""
 
-from tf_ssl import callbacks, layers, pictures, rules, storage
-from tf_ssl.adaptive_force import AdaptiveForce
-from tf_ssl.compare import compare
-from tf_ssl.comparison import Comparison
-from tf_ssl.decompose import decompose, kernel_ranks
-from tf_ssl.decompose_report import DecomposeReport
-from tf_ssl.export import check_export, export
-from tf_ssl.find_blocks import find_blocks
-from tf_ssl.find_structures import find_structures
-from tf_ssl.force_regularizer import ForceRegularizer
-from tf_ssl.group_lasso import GroupLasso
-from tf_ssl.group_lasso_optimizer import GroupLassoOptimizer
-from tf_ssl.kernel_structures import kernel_structures
-from tf_ssl.latency import Latency, measure_latency
-from tf_ssl.machine import machine
-from tf_ssl.magnitude import zero_random
-from tf_ssl.multiply_add_table import multiply_add_rule
-from tf_ssl.multiply_adds import MultiplyAdds, multiply_adds
-from tf_ssl.regularize import regularize
-from tf_ssl.regularizer_sum import RegularizerSum
-from tf_ssl.rules import Rule, structure_rule
-from tf_ssl.shrink import ShrinkReport, shrink
-from tf_ssl.shrink_figure import shrink_figure
-from tf_ssl.sparse_plans import PruningGain, pruning_gains
-from tf_ssl.sparsify import sparsify
-from tf_ssl.sparsify_report import SparsifyReport
-from tf_ssl.sparsity import model_sparsity, sparsity
-from tf_ssl.structure import Slice, Structure, Structures
+from tf_ssl import callbacks
+from tf_ssl.callbacks.magnitude import zero_random
+from tf_ssl.exporting.export import check_export, export
+from tf_ssl.graph.difference import relative_difference
+from tf_ssl.low_rank.decompose import decompose, kernel_ranks
+from tf_ssl.low_rank.decompose_report import DecomposeReport
+from tf_ssl.measure import pictures
+from tf_ssl.measure.compare import compare
+from tf_ssl.measure.comparison import Comparison
+from tf_ssl.measure.latency import Latency, measure_latency
+from tf_ssl.measure.machine import machine
+from tf_ssl.measure.multiply_add_table import multiply_add_rule
+from tf_ssl.measure.multiply_adds import MultiplyAdds, multiply_adds
+from tf_ssl.measure.shrink_figure import shrink_figure
+from tf_ssl.measure.sparsity import model_sparsity, sparsity
+from tf_ssl.penalties.force_regularizer import ForceRegularizer
+from tf_ssl.penalties.group_lasso import GroupLasso
+from tf_ssl.penalties.optimizers.adaptive_force import AdaptiveForce
+from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
+    GroupLassoOptimizer,
+)
+from tf_ssl.penalties.regularize import regularize
+from tf_ssl.penalties.regularizer_sum import RegularizerSum
+from tf_ssl.shrinking.shrink import ShrinkReport, shrink
+from tf_ssl.sparse import layers, storage
+from tf_ssl.sparse.sparse_plans import PruningGain, pruning_gains
+from tf_ssl.sparse.sparsify import sparsify
+from tf_ssl.sparse.sparsify_report import SparsifyReport
+from tf_ssl.structures import rules
+from tf_ssl.structures.find_blocks import find_blocks
+from tf_ssl.structures.find_structures import find_structures
+from tf_ssl.structures.kernel_structures import kernel_structures
+from tf_ssl.structures.rules import Rule, structure_rule
+from tf_ssl.structures.structure import Slice, Structure, Structures
 
 __all__ = [
     "AdaptiveForce",
@@ -64,6 +70,7 @@ __all__ = [
     "pictures",
     "pruning_gains",
     "regularize",
+    "relative_difference",
     "rules",
     "shrink",
     "shrink_figure",

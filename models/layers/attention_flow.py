@@ -7,8 +7,8 @@ import numpy as np
 
 import tf_ssl
 from models.layers.masked_scores import masked_scores
-from tf_ssl.rules.base import Unknown
-from tf_ssl.units import Axis
+from tf_ssl.structures.rules.base import Unknown
+from tf_ssl.structures.units import Axis
 
 
 @keras.saving.register_keras_serializable(package="models")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 import tf_ssl
-from tf_ssl.rules.base import Unknown
+from tf_ssl.structures.rules.base import Unknown
 
 
 @keras.saving.register_keras_serializable(package="models")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 import tf_ssl
-from tf_ssl.rules.linear import Embedding
+from tf_ssl.structures.rules.linear import Embedding
 
 
 @keras.saving.register_keras_serializable(package="models")

@@ -7,7 +7,7 @@ import numpy as np
 
 import tf_ssl
 from models.seeds import layer_seeds
-from tf_ssl.rules.recurrent import Recurrent
+from tf_ssl.structures.rules.recurrent import Recurrent
 
 
 @keras.saving.register_keras_serializable(package="models")

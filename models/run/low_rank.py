@@ -8,8 +8,8 @@ import keras
 
 import tf_ssl
 from tf_ssl import checks
-from tf_ssl.force_regularizer import NORMS
-from tf_ssl.kernels import find_kernels
+from tf_ssl.penalties.force_regularizer import NORMS
+from tf_ssl.structures.kernels import find_kernels
 
 
 def define_flags(add) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import models
 import tf_ssl
-from tests.tf_ssl.test_shrink import MODES, fill
+from tests.tf_ssl.shrinking.test_shrink import MODES, fill
 
 SMALL = {
     "ptb_lstm": {"vocab_size": 13, "hidden": (9, 8), "embedding": 7},

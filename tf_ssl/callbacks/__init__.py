@@ -2,13 +2,13 @@
 
 from tf_ssl.callbacks.freeze_zeros import FreezeZeros
 from tf_ssl.callbacks.group_lasso_metric import GroupLassoMetric
+from tf_ssl.callbacks.magnitude import MagnitudePruning
 from tf_ssl.callbacks.rank_clipping import RankClipping
 from tf_ssl.callbacks.sparsity_logger import SparsityLogger
 from tf_ssl.callbacks.strength_schedule import (
     StrengthController,
     StrengthSchedule,
 )
-from tf_ssl.magnitude import MagnitudePruning
 
 __all__ = [
     "FreezeZeros",

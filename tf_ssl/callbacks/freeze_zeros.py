@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_ssl import checks
-from tf_ssl.structure import Structure
+from tf_ssl.structures.structure import Structure
 
 
 class FreezeZeros(keras.callbacks.Callback):

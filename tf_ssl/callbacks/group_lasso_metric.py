@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from tf_ssl.group_lasso_optimizer import find_group_lasso
+from tf_ssl.penalties.optimizers.group_lasso_optimizer import find_group_lasso
 
 
 class GroupLassoMetric(keras.callbacks.Callback):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from tf_ssl import checks
-from tf_ssl.decompose import layers_to_decompose
-from tf_ssl.factors import factors
+from tf_ssl.low_rank.decompose import layers_to_decompose
+from tf_ssl.low_rank.factors import factors
 
 
 class RankClipping(keras.callbacks.Callback):

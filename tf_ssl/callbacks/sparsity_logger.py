@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from tf_ssl import checks, group_specs
-from tf_ssl import pictures as pictures_lib
-from tf_ssl.kernels import find_kernels
-from tf_ssl.sparsity import add_counts, count_model_zeros
+from tf_ssl import checks
+from tf_ssl.measure import pictures as pictures_lib
+from tf_ssl.measure.sparsity import add_counts, count_model_zeros
+from tf_ssl.structures import group_specs
+from tf_ssl.structures.kernels import find_kernels
 
 # What the progress bar and the history show, over all kernels.
 _TOTALS = {

@@ -7,8 +7,9 @@ import math
 import keras
 import numpy as np
 
-from tf_ssl import checks, strengths
+from tf_ssl import checks
 from tf_ssl.callbacks.group_lasso_metric import group_lasso_of, mean_strength
+from tf_ssl.penalties.optimizers import strengths
 
 
 class StrengthSchedule(keras.callbacks.Callback):

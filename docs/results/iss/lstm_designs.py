@@ -15,8 +15,8 @@ import tensorflow as tf
 from keras.src import backend
 
 import models
-from tf_ssl.latency import in_turn, inference
-from tf_ssl.machine import machine
+from tf_ssl.measure.latency import in_turn, inference
+from tf_ssl.measure.machine import machine
 
 STEPS, ROWS = 30, 10
 SIZES = {"dense": None, "373, 315": (373, 315), "381, 535": (381, 535)}

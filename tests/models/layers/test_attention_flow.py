@@ -5,7 +5,12 @@ from keras import layers
 
 import tf_ssl
 from models.layers import AttentionFlow
-from tests.tf_ssl.test_shrink import MODES, fill, outputs, plant_and_shrink
+from tests.tf_ssl.shrinking.test_shrink import (
+    MODES,
+    fill,
+    outputs,
+    plant_and_shrink,
+)
 
 
 def softmax(x, axis):

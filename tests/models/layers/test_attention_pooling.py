@@ -5,7 +5,7 @@ from keras import layers
 
 import tf_ssl
 from models.layers import AttentionPooling
-from tests.tf_ssl.test_shrink import MODES, fill, plant_and_shrink
+from tests.tf_ssl.shrinking.test_shrink import MODES, fill, plant_and_shrink
 
 
 def test_formula():

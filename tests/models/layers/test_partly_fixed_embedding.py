@@ -7,7 +7,7 @@ from keras import layers
 
 import tf_ssl
 from models.layers import PartlyFixedEmbedding
-from tests.tf_ssl.test_shrink import fill
+from tests.tf_ssl.shrinking.test_shrink import fill
 
 
 def model_with(num_fixed=4):

@@ -5,7 +5,7 @@ from keras import layers
 
 import tf_ssl
 from models.layers import RHN, TiedSoftmax
-from tests.tf_ssl.test_shrink import MODES, fill
+from tests.tf_ssl.shrinking.test_shrink import MODES, fill
 
 
 def test_formula():

@@ -7,7 +7,7 @@ from keras import layers
 
 import tf_ssl
 from models.layers import WordDropout
-from tests.tf_ssl.test_shrink import fill
+from tests.tf_ssl.shrinking.test_shrink import fill
 
 WORDS = np.array([[3, 7, 3, 3, 5, 7], [3, 4, 5, 6, 7, 3]])
 

@@ -1,0 +1,110 @@
+import keras
+import numpy as np
+
+from tf_ssl.measure.matching import folded_on_one_side, match
+from tf_ssl.measure.model_layers import model_layers
+
+layers = keras.layers
+
+
+def _layers(*stack, shape=(6, 4)):
+    model = keras.Sequential([keras.Input(shape), *stack])
+    return model_layers(model, np.zeros((2, *shape), np.float32), 2)
+
+
+def _dense(*names):
+    return _layers(*(layers.Dense(4, name=name) for name in names))
+
+
+def test_by_name():
+    pairs = match(_dense("a", "b", "c"), _dense("a", "x", "c", "y"))
+    assert pairs == [
+        (("a",), ("a",)),
+        ((), ("x",)),
+        (("b",), ()),
+        (("c",), ("c",)),
+        ((), ("y",)),
+    ]
+
+
+def test_new_layers_keep_their_order():
+    pairs = match(_dense("a"), _dense("x", "y", "a", "z", "w"))
+    assert [(*b, *a)[0] for b, a in pairs] == ["x", "y", "a", "z", "w"]
+
+
+def _two_rnns(first, second, join="join"):
+    sequence = keras.Input((6, 4))
+    forward = layers.SimpleRNN(3, return_sequences=True, name=first)(sequence)
+    backward = layers.SimpleRNN(
+        2, return_sequences=True, go_backwards=True, name=second
+    )(sequence)
+    model = keras.Model(
+        sequence,
+        layers.Concatenate(name=join)(
+            [forward, keras.ops.flip(backward, axis=1)]
+        ),
+    )
+    return model_layers(model, np.zeros((2, 6, 4), np.float32), 2)
+
+
+def test_bidirectional_that_became_two():
+    before = _layers(
+        layers.Bidirectional(layers.SimpleRNN(3, name="l"), name="b")
+    )
+    for names in (("b_forward", "b_backward"), ("forward_l", "backward_l")):
+        pairs = match(before, _two_rnns(*names))
+        (_, partners), last = pairs
+        assert partners[:2] == names
+        assert len(partners) == 3 and partners[2].startswith("flip")
+        assert last == ((), ("join",))
+
+
+def test_bidirectional_whose_name_went_to_the_layer_that_joins():
+    before = _layers(
+        layers.Bidirectional(layers.SimpleRNN(3, name="l"), name="b")
+    )
+    names = ("forward_l", "backward_l")
+    ((_, partners),) = match(before, _two_rnns(*names, join="b"))
+    assert partners[:2] == names
+    assert partners[3] == "b"
+
+
+def test_bidirectional_that_stays():
+    before = _layers(
+        layers.Bidirectional(layers.SimpleRNN(3, name="l"), name="b")
+    )
+    assert match(before, before) == [(("b",), ("b",))]
+
+
+def test_other_recurrent_layers_are_no_halves():
+    before = _layers(
+        layers.Bidirectional(layers.SimpleRNN(3, name="l"), name="b")
+    )
+    assert match(before, _two_rnns("x", "y"))[-1] == (("b",), ())
+
+
+def _conv_norm(*, norm, name="norm", conv="conv"):
+    stack = [layers.Conv1D(4, 3, name=conv)]
+    stack += [layers.BatchNormalization(name=name)] if norm else []
+    return _layers(*stack, layers.ReLU(name="relu"))
+
+
+def test_folding_on_one_side():
+    with_norm, without = _conv_norm(norm=True), _conv_norm(norm=False)
+    expected = (
+        "norm (BatchNormalization) is in `{}` only, conv, which it reads, in "
+        "both: folded on one side. Fold it on both sides or on neither to "
+        "compare times."
+    )
+    assert folded_on_one_side(with_norm, without) == [expected.format("before")]
+    assert folded_on_one_side(without, with_norm) == [expected.format("after")]
+
+
+def test_folding_on_both_sides_or_with_its_layer():
+    with_norm, without = _conv_norm(norm=True), _conv_norm(norm=False)
+    renamed = _conv_norm(norm=True, name="other")
+    gone = _conv_norm(norm=False, conv="conv2")
+    assert folded_on_one_side(with_norm, with_norm) == []
+    assert folded_on_one_side(without, without) == []
+    assert folded_on_one_side(with_norm, renamed) == []
+    assert folded_on_one_side(with_norm, gone) == []

@@ -1,0 +1,1 @@
+"""Models as graphs: opened, copied, compared."""

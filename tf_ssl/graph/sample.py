@@ -1,0 +1,37 @@
+"""Random inputs for a model whose sizes may be open."""
+
+from __future__ import annotations
+
+from tf_ssl.graph.inputs import inputs_for, static_batch
+from tf_ssl.graph.walk import functional
+
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 75, 96, 128, 224)
+
+
+def random_inputs(model, seed: int = 0):
+    """Inputs that a model accepts; sizes left open are the smallest it takes.
+
+    Args:
+        model: Built Functional or Sequential model.
+        seed: Of the numbers.
+
+    Raises:
+        ValueError: No size was accepted.
+    """
+    batch_size = static_batch(model) or 2
+    inputs = functional(model).inputs
+    if not any(None in tensor.shape[1:] for tensor in inputs):
+        return inputs_for(model, batch_size, seed=seed)
+    for size in _SIZES:
+        values = inputs_for(model, batch_size, seed=seed, unknown=size)
+        try:
+            model(values, training=False)
+        except Exception as failure:  # what it is depends on the layers
+            error = failure
+            continue
+        return values
+    raise ValueError(
+        "Invalid value for argument sample. Expected an example of the "
+        f"model's input, for {model.name} took no random input of the sizes "
+        f"{_SIZES}. Received: sample=None. The last error: {error}"
+    )

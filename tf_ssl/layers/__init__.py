@@ -1,6 +1,0 @@
-"""Layers with sparse kernels."""
-
-from tf_ssl.layers.sparse_conv2d import SparseConv2D
-from tf_ssl.layers.sparse_dense import SparseDense
-
-__all__ = ["SparseConv2D", "SparseDense"]

@@ -1,0 +1,1 @@
+"""Regularizers that push structures to zero."""

@@ -1,0 +1,1 @@
+"""Optimizers that add a penalty over structures."""

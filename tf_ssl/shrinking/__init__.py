@@ -1,0 +1,1 @@
+"""Smaller models without what is dead."""

@@ -1,0 +1,1 @@
+"""What a network can lose: units with every weight of theirs."""
