@@ -23,7 +23,8 @@ from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
 )
 from tf_ssl.penalties.regularize import regularize
 from tf_ssl.penalties.regularizer_sum import RegularizerSum
-from tf_ssl.shrinking.shrink import ShrinkReport, shrink
+from tf_ssl.shrinking.report import ShrinkReport
+from tf_ssl.shrinking.shrink import shrink
 from tf_ssl.sparse import layers, storage
 from tf_ssl.sparse.sparse_plans import PruningGain, pruning_gains
 from tf_ssl.sparse.sparsify import sparsify

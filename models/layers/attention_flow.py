@@ -7,8 +7,6 @@ import numpy as np
 
 import tf_ssl
 from models.layers.masked_scores import masked_scores
-from tf_ssl.structures.rules.base import Unknown
-from tf_ssl.structures.units import Axis
 
 
 @keras.saving.register_keras_serializable(package="models")
@@ -107,41 +105,44 @@ class AttentionFlowRule(tf_ssl.Rule):
     no softmax sees it.
     """
 
-    is_reader = True
-
-    def trace(self, tracer, inputs):
-        h, u = inputs[:2]
-        if h is None or u is None or h.axis != -1 or u.axis != -1:
-            return Unknown(self.call).trace(tracer, inputs)
-        tracer.elements.union(h.ids, u.ids)
-        tracer.slice(self.op.kernel, "in", h.ids, 1)
-        return [Axis(-1, np.tile(h.ids, 4))]
+    def declare(self):
+        if any(-1 not in axes for axes in self.inputs[:2]):
+            self.stays("meets what is not followed")
+            self.stays("meets what is not followed", source=1)
+            return
+        h, u = (axes[-1] for axes in self.inputs[:2])
+        self.tracer.elements.union(h, u)
+        self.tracer.slice(self.layer.kernel, "in", h, 1)
+        self.outputs[0][-1] = np.tile(h, 4)
 
     def constants(self, read, inputs):
-        h, u = self._constants = inputs[:2]
+        if -1 not in self.outputs[0]:
+            return super().constants(read, inputs)
+        h, u = self._constants = [values[-1] for values in inputs[:2]]
 
         def product(a, b):
             return np.where((a == 0) | (b == 0), 0.0, a * b)
 
         # Weights of a mean add up to 1: u~ is u, h~ is h.
-        return [np.concatenate([h, u, product(h, u), product(h, h)])]
+        return [{-1: np.concatenate([h, u, product(h, u), product(h, h)])}]
 
-    def needs(self, read, outputs, inputs, gone):
-        zero = self.constants(read, inputs)[0] == 0
-        of_h, attended, product, pooled = np.split(outputs[0] & ~zero, 4)
-        scored = np.split(outputs[0] & ~zero & ~gone[0], 4)[1:]
-        w_h, w_u, w_hu = (read(self.op.kernel) != 0) & np.any(scored)
-        others = [np.ones(len(x), bool) for x in inputs[2:]]
-        return [
-            of_h | product | pooled | w_h | w_hu,
-            attended | product | w_u | w_hu,
-            *others,
-        ]
+    def needs(self, read, wanted, inputs, gone):
+        found = [{a: np.ones(len(v), bool) for a, v in one.items()} for one in inputs]
+        if -1 not in self.outputs[0]:
+            return found
+        live = wanted[0][-1] & (self.constants(read, inputs)[0][-1] != 0)
+        of_h, attended, product, pooled = np.split(live, 4)
+        scored = np.split(live & ~gone[0][-1], 4)[1:]
+        w_h, w_u, w_hu = (read(self.layer.kernel) != 0) & np.any(scored)
+        found[0][-1] = of_h | product | pooled | w_h | w_hu
+        found[1][-1] = attended | product | w_u | w_hu
+        return found
+
+    def read_axes(self, index):
+        return (-1,) if index < 2 and -1 in self.outputs[0] else ()
 
     def foldable(self, read, constants, index):
-        if index > 1:
-            return ~np.isnan(constants)
-        return ~np.isnan(self._constants).any(axis=0)
+        return {-1: ~np.isnan(self._constants).any(axis=0)}
 
     def folds(self, read, constants, index):
         return []  # see above

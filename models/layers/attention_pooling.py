@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 import tf_ssl
-from tf_ssl.structures.rules.base import Unknown
 
 
 @keras.saving.register_keras_serializable(package="models")
@@ -56,17 +55,9 @@ class AttentionPooling(keras.layers.Layer):
 class AttentionPoolingRule(tf_ssl.Rule):
     """Features stay what they are; of a constant the mean is the constant."""
 
-    def trace(self, tracer, inputs):
-        if inputs[0] is None or inputs[0].axis != -1:
-            return Unknown(self.call).trace(tracer, inputs)
-        if inputs[1] is not None:
-            tracer.elements.fix(
-                inputs[1].ids, f"{self.op.name} takes a softmax of it"
-            )
-        return [inputs[0]]
-
-    def needs(self, read, outputs, inputs, gone):
-        return [outputs[0], np.ones(len(inputs[1]), bool)]
+    def declare(self):
+        self.passes([-1])
+        self.stays("takes a softmax of it", source=1)
 
 
 @tf_ssl.multiply_add_rule(AttentionPooling)

@@ -112,32 +112,31 @@ class LocalResponseNormalization(keras.layers.Layer):
 
 @tf_ssl.structure_rule(LocalResponseNormalization)
 class LocalResponseNormalizationRule(tf_ssl.Rule):
-    """Channels that are zero can go: the others know where they were."""
+    """Channels that are zero can go: the others know where they were.
 
-    # Neighbours read a channel, as weights would.
-    is_reader = True
+    Neighbours read a channel, as weights would.
+    """
 
-    def trace(self, tracer, inputs):
-        self.ids = inputs[0].ids
-        return [inputs[0]]
+    def declare(self):
+        self.passes([-1], value=lambda v: np.where(v == 0, 0.0, np.nan))
 
-    def constants(self, read, inputs):
-        return [np.where(inputs[0] == 0, 0.0, np.nan)]
+    def needs(self, read, wanted, inputs, gone):
+        return [{a: np.ones(len(v), bool) for a, v in inputs[0].items()}]
 
-    def needs(self, read, outputs, inputs, gone):
-        return [np.ones(len(inputs[0]), bool)]
+    def read_axes(self, index):
+        return (-1,)
 
     def foldable(self, read, constants, index):
-        return constants == 0
+        return {-1: constants[-1] == 0}
 
     def folds(self, read, constants, index):
         return []  # zeros leave nothing behind
 
     def config(self, keep):
-        kept = keep(self.ids)
+        kept = keep(self.inputs[0][-1])
         if kept.all():
             return {}
-        before = self.op.positions
+        before = self.layer.positions
         before = np.arange(len(kept)) if before is None else np.array(before)
         return {"positions": before[kept].tolist()}
 

@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 import tf_ssl
-from tf_ssl.structures.rules.linear import Embedding
 
 
 @keras.saving.register_keras_serializable(package="models")
@@ -87,18 +86,15 @@ class PartlyFixedEmbedding(keras.layers.Embedding):
 
 
 @tf_ssl.structure_rule(PartlyFixedEmbedding)
-class PartlyFixedEmbeddingRule(Embedding):
+class PartlyFixedEmbeddingRule(tf_ssl.rules.Embedding):
     """A feature is a column of both tables."""
 
-    def trace(self, tracer, inputs):
-        axes = super().trace(tracer, inputs)
+    def declare(self):
+        super().declare()
         # Not trained, so in no norm, but cut with the others.
-        tracer.slice(self.op.fixed, "stat", self.made, 1)
-        return axes
+        self.carries(self.layer.fixed, 1)
 
     def constants(self, read, inputs):
-        tables = np.concatenate(
-            [read(self.op._embeddings), read(self.op.fixed)]
-        )
+        tables = np.concatenate([read(self.table), read(self.layer.fixed)])
         same = (tables == tables[:1]).all(axis=0)
-        return [np.where(same, tables[0], np.nan)]
+        return [{-1: np.where(same, tables[0], np.nan)}]

@@ -7,7 +7,6 @@ import numpy as np
 
 import tf_ssl
 from models.seeds import layer_seeds
-from tf_ssl.structures.rules.recurrent import Recurrent
 
 
 @keras.saving.register_keras_serializable(package="models")
@@ -231,7 +230,7 @@ def _different(initializer, count):
 
 
 @tf_ssl.structure_rule(RHN)
-class RHNRule(Recurrent):
+class RHNRule(tf_ssl.rules.Recurrent):
     """A unit is one index through all micro-layers.
 
     It goes if nothing reads it, or if h stays zero in every micro-layer: then
@@ -252,10 +251,10 @@ class RHNRule(Recurrent):
             tracer.slice(kernel, "in", made, 0)
             tracer.slice(bias, "out", columns, -1)
 
-    def _silent(self, read, given):
-        cell, size = self.cell(), self.op.units
+    def silent(self, read, given):
+        cell, size = self.cell(), self.size
         weights = [cell.kernel, *cell.recurrent_kernels, *cell.biases]
-        silent = np.full(size, not self.op.stateful)
+        silent = np.full(size, not self.layer.stateful)
         for variable in weights:
             of_h = np.atleast_2d(read(variable))[:, :size]
             silent &= ~(of_h != 0).any(axis=0)
@@ -263,25 +262,23 @@ class RHNRule(Recurrent):
             silent &= state == 0
         return silent
 
-    def live(self, read, outputs, gone):
-        size = self.op.units
+    def reads_itself(self, read):
+        size = self.size
         reads = np.zeros((size, size), bool)  # [read, by]
         for kernel in self.cell().recurrent_kernels:
             weights = read(kernel).reshape(size, self.gates, size)
             reads |= (weights != 0).any(axis=1)
-        np.fill_diagonal(reads, False)
-        live = np.any(outputs, axis=0) & ~gone[0]
-        while True:
-            more = live | (reads[:, live].any(axis=1) & ~gone[0])
-            if (more == live).all():
-                return live
-            live = more
+        return reads
+
+    def foldable(self, read, constants, index):
+        values = constants[-1]
+        return {-1: ~np.isnan(values) | (index > 0)}
 
     def folds(self, read, constants, index):
         if index > 0:
             return []
         cell = self.cell()
-        delta = constants @ read(cell.kernel).astype(np.float64)
+        delta = constants[-1] @ read(cell.kernel).astype(np.float64)
         return [(cell.biases[0], delta)]
 
 

@@ -6,8 +6,6 @@ import keras
 import numpy as np
 
 import tf_ssl
-from tf_ssl.structures.rules.base import Unknown, fixed_axis
-from tf_ssl.structures.rules.linear import Embedding
 
 
 @keras.saving.register_keras_serializable(package="models")
@@ -93,40 +91,5 @@ class TiedSoftmax(keras.layers.ReversibleEmbedding):
 
 
 @tf_ssl.structure_rule(TiedSoftmax)
-class TiedSoftmaxRule(Embedding):
-    """A feature is one column of the table, for the embedding and the softmax.
-
-    So the units that the softmax reads are those that the embedding makes.
-    """
-
-    def __init__(self, call):
-        super().__init__(call)
-        self.is_reader = bool(call.arguments[1].get("reverse"))
-
-    def trace(self, tracer, inputs):
-        if not self.is_reader:
-            return super().trace(tracer, inputs)
-        if inputs[0] is None or inputs[0].axis != -1:
-            return Unknown(self.call).trace(tracer, inputs)
-        self.made = inputs[0].ids
-        table = self.op.embeddings
-        # Beside the slice of the embedding's call: the same units.
-        tracer.slice(table, "out", self.made, 1)
-        tracer.slice(table, "in", self.made, 1)
-        (shape,) = self.call.output_shapes
-        name = self.op.name
-        return [fixed_axis(tracer, shape, name, f"{name} makes logits")]
-
-    def constants(self, read, inputs):
-        if not self.is_reader:
-            return super().constants(read, inputs)
-        return [np.full(self.op.input_dim, np.nan)]
-
-    def needs(self, read, outputs, inputs, gone):
-        if not self.is_reader:
-            return super().needs(read, outputs, inputs, gone)
-        return [(read(self.op.embeddings) != 0).any(axis=0)]
-
-    def folds(self, read, constants, index):
-        table = read(self.op.embeddings).astype(np.float64)
-        return [(self.op.bias, table @ constants)]
+class TiedSoftmaxRule(tf_ssl.rules.ReversibleEmbedding):
+    """As Keras' ReversibleEmbedding, with a bias of the logits."""

@@ -6,88 +6,61 @@ from collections.abc import Mapping, Sequence
 
 import keras
 
-from tf_ssl.graph.walk import functional
+from tf_ssl.graph.rewriting import Rewriter
+from tf_ssl.graph.walk import build_graph
 
 
 def replace_layers(
     model: keras.Model,
     successors: Mapping[keras.Layer, Sequence[keras.Layer]],
+    graph=None,
 ) -> keras.Model:
     """Copies a model; some of its layers are replaced by chains of others.
 
-    All other layers are copied with their weights. Shared layers stay shared;
-    nested models are copied likewise. The argument is not changed.
+    All other layers are copied as they are, with all that they hold. Shared
+    layers stay shared; nested models are copied likewise, composite layers give
+    way to what is inside where a layer of theirs is replaced. The argument is
+    not changed.
 
     Args:
-        model: Built Functional or Sequential model.
+        model: Built `keras.Model`.
         successors: Layer of the model, or of a model nested in it, to the
             layers that follow each other in its place; the first is called with
             all that the layer is called with. Those that have no weights yet
             are built by the call.
+        graph: `build_graph(model, ...)` in which composite layers are open;
+            None: they stay closed.
 
     Returns:
         A model, Sequential if the argument is.
 
     Raises:
-        ValueError: The model is not built, or is a subclass with Python code;
-            a layer to replace is not in it.
+        ValueError: The model is not built, or is a subclass with Python code
+            that does not open; a layer to replace is not in it.
     """
-    if functional(model) is None:
-        raise ValueError(
-            "Invalid value for argument model. Expected a built Functional or "
-            f"Sequential model. Received: {model!r}."
-        )
-    chains = {id(old): list(new) for old, new in successors.items()}
-    missing = {id(old): old.name for old in successors}
-    pairs: list[tuple[keras.Layer, keras.Layer]] = []
-
-    def chain(op):
-        """What stands in the place of a layer or operation."""
-        missing.pop(id(op), None)
-        if id(op) not in chains:
-            if functional(op) is not None:
-                chains[id(op)] = [copy(op)]
-            elif isinstance(op, keras.Layer):
-                new = type(op).from_config(op.get_config())
-                chains[id(op)] = [new]
-                pairs.append((op, new))
-            else:
-                chains[id(op)] = [op]
-        return chains[id(op)]
-
-    def call(last, *args, **kwargs):
-        first, *others = chains[last_of[id(last)]]
-        outputs = first(*args, **kwargs)
-        for layer in others:
-            outputs = layer(outputs)
-        return outputs
-
-    last_of: dict[int, int] = {}  # id of the last of a chain -> of what it is
-
-    def last(op):
-        new = chain(op)[-1]
-        last_of[id(new)] = id(op)
-        return new
-
-    def copy(part):
-        if isinstance(part, keras.Sequential):
-            inputs = [
-                keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name)
-                for t in functional(part).inputs
-            ]
-            layers = [new for old in part.layers for new in chain(old)]
-            return keras.Sequential([*inputs, *layers], name=part.name)
-        return keras.models.clone_model(
-            part, clone_function=last, call_function=call
-        )
-
-    new_model = copy(model)
+    graph = graph or build_graph(model)
+    present = {id(call.op) for call in graph.calls()}
+    missing = [old.name for old in successors if id(old) not in present]
     if missing:
         raise ValueError(
             "Invalid value for argument successors. Expected layers of the "
-            f"model. Received: {', '.join(sorted(missing.values()))}"
+            f"model. Received: {', '.join(sorted(missing))}"
         )
-    for old, new in pairs:
-        for variable, value in zip(new.variables, old.variables, strict=True):
-            variable.assign(value)
-    return new_model
+    return _Replace(graph, successors).model()
+
+
+class _Replace(Rewriter):
+    def __init__(self, graph, successors):
+        super().__init__(graph)
+        self._chains = {id(old): list(new) for old, new in successors.items()}
+
+    def opens(self, nested):
+        return any(id(c.op) in self._chains for c in nested.graph.calls())
+
+    def successor(self, op):
+        chain = self._chains.get(id(op))
+        return None if chain is None else chain[0]
+
+    def following(self, op) -> list:
+        """Layers behind the successor of a layer."""
+        return self._chains.get(id(op), [None])[1:]

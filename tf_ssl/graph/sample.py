@@ -8,12 +8,13 @@ from tf_ssl.graph.walk import functional
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 75, 96, 128, 224)
 
 
-def random_inputs(model, seed: int = 0):
+def random_inputs(model, seed: int = 0, length: int | None = None):
     """Inputs that a model accepts; sizes left open are the smallest it takes.
 
     Args:
         model: Built Functional or Sequential model.
         seed: Of the numbers.
+        length: Size of what is left open; None: see above.
 
     Raises:
         ValueError: No size was accepted.
@@ -22,7 +23,7 @@ def random_inputs(model, seed: int = 0):
     inputs = functional(model).inputs
     if not any(None in tensor.shape[1:] for tensor in inputs):
         return inputs_for(model, batch_size, seed=seed)
-    for size in _SIZES:
+    for size in _SIZES if length is None else (length,):
         values = inputs_for(model, batch_size, seed=seed, unknown=size)
         try:
             model(values, training=False)

@@ -178,7 +178,7 @@ def layers_to_decompose(model, exclude):
     """
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     found, skipped = [], []
-    for call in build_graph(model).calls:
+    for call in build_graph(model).calls():
         layer = call.op
         if layer in found or not hasattr(layer, "kernel"):
             continue

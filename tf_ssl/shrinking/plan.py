@@ -71,7 +71,7 @@ def make_plan(
             back = dead[np.argsort(-norms, kind="stable")[: wanted - live]]
             goes[back] = False
             restored.append((structure.name, len(back), reason))
-    restored += _balance(found, goes, structures, roots_of)
+    restored += _not_empty(found, goes, structures, roots_of)
     sizes = {
         s.name: (s.size, int((~goes[roots_of[s.name]]).sum()))
         for s in structures
@@ -79,25 +79,18 @@ def make_plan(
     return Plan(~goes[found.roots], sizes, restored)
 
 
-def _balance(found, goes, structures, roots_of):
-    """Groups of a convolution lose equally many units: brings some back."""
+def _not_empty(found, goes, structures, roots_of):
+    """No tensor loses all of its units: brings one back where it would."""
     names = {int(root): s.name for s in structures for root in roots_of[s.name]}
     back: dict[str, int] = {}
-    changed = True
-    while changed:
-        changed = False
-        for bank in found.tracer.banks:
-            roots = found.roots[bank]  # [groups, elements]
-            most = int((~goes[roots]).sum(axis=1).max())
-            for row in roots:
-                gone = row[goes[row]]
-                missing = most - (len(row) - len(gone))
-                # A unit may be in a row more than once: one at a time.
-                for root in gone[:missing]:
-                    if goes[root] and int((~goes[row]).sum()) < most:
-                        goes[root] = False
-                        name = names.get(int(root), "?")
-                        back[name] = back.get(name, 0) + 1
-                        changed = True
-    reason = "the groups of a convolution lose equally many"
-    return [(name, count, reason) for name, count in back.items()]
+    for axes in found.tracer.axes.values():
+        for ids in axes.values():
+            roots = found.roots[ids]
+            if len(roots) and goes[roots].all():
+                goes[roots[0]] = False
+                name = names.get(int(roots[0]), "?")
+                back[name] = back.get(name, 0) + 1
+    return [
+        (name, count, "a tensor must keep one unit at least")
+        for name, count in back.items()
+    ]

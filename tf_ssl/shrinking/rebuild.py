@@ -5,19 +5,21 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tf_ssl.graph.walk import functional, nodes
+from tf_ssl.graph.live_copy import resized_layer
+from tf_ssl.graph.rewriting import Rewriter
+from tf_ssl.graph.walk import Nested
 from tf_ssl.shrinking.plan import Plan
 from tf_ssl.structures.analysis import Findings, Trace, Weights
-from tf_ssl.structures.rules.norms import BatchNormalization
+from tf_ssl.structures.rules.mixing import BatchNormalization
 
 
-class Rebuild:
+class Rebuild(Rewriter):
     """Builds the smaller model.
 
     Attributes:
         pairs: (variable of the model, variable of the smaller one).
-        folded: Names of layers into which constants were folded.
         dropped: Names of sums of which one input went.
+        opened: Names of composite layers whose inner layers took their place.
     """
 
     def __init__(
@@ -28,20 +30,25 @@ class Rebuild:
         plan: Plan,
         gather_inputs: bool,
     ):
+        super().__init__(found.graph)
         self._found, self._read = found, read
         self._findings, self._plan = findings, plan
         self._gather_inputs = gather_inputs
-        self._made: dict[int, object] = {}  # id of an op -> its successor
         self._rule_of: dict[int, object] = {}
-        for rule in found.rules:
+        self._rule_of_call: dict[int, object] = {}
+        for call, rule in zip(found.calls, found.rules, strict=True):
             self._rule_of.setdefault(id(rule.op), rule)
+            self._rule_of_call[id(call)] = rule
+        self._index = {id(call): c for c, call in enumerate(found.calls)}
         self.pairs: list[tuple] = []
         self.dropped: list[str] = []
+        self.opened: list[str] = []
         self._masks = self._masks_of_axes()
         self._crops: dict[int, tuple] = {}
         self._crop()
         self._biases, self._means = self._find_folds()
         self._new_biases: list[tuple] = []
+        self._is_changed: dict[int, bool] = {}
 
     @property
     def folded(self):
@@ -51,8 +58,7 @@ class Rebuild:
 
     def model(self) -> keras.Model:
         """The smaller model."""
-        self._next = 0
-        model = self._clone(self._found.model, is_outer=True)
+        model = super().model()
         for old, new in self.pairs:
             new.assign(self.slice(old, self._read(old)))
         for variable, delta in self._new_biases:
@@ -79,10 +85,14 @@ class Rebuild:
 
     def _masks_of_axes(self):
         masks: dict[int, dict] = {}
-        for variable, _, ids, axis in self._found.tracer.slices:
+        self._cut_variables = set()
+        for variable, _, ids, axis, _ in self._found.tracer.slices:
+            if not self._plan.keep(ids[ids >= 0]).all():
+                self._cut_variables.add(id(variable))
             if axis is not None:
                 keep = self._plan.keep(np.ravel(ids))
-                masks.setdefault(id(variable), {})[axis % len(ids.shape)] = keep
+                axis %= len(ids.shape)
+                masks.setdefault(id(variable), {})[axis] = keep
         self._owner = {
             id(v): id(rule.op)
             for rule in self._found.rules
@@ -102,41 +112,47 @@ class Rebuild:
 
     def _find_folds(self):
         """What removed constants add: {op: [(bias, delta)]}, {norm: delta}."""
-        biases, means = {}, {}
-        graph, found = self._found.graph, self._found
+        biases: dict = {}
+        means: dict = {}
+        found = self._found
+        outputs = set(map(id, found.graph.outputs))
         calls_of: dict[int, int] = {}
         consumers: dict = {}
-        for c, call in enumerate(graph.calls):
+        for c, call in enumerate(found.calls):
             calls_of[id(call.op)] = calls_of.get(id(call.op), 0) + 1
-            for key in call.inputs:
-                consumers.setdefault(key, []).append(c)
+            for tensor in call.inputs:
+                consumers.setdefault(id(tensor), []).append(c)
         for c, (call, rule) in enumerate(
-            zip(graph.calls, found.rules, strict=True)
+            zip(found.calls, found.rules, strict=True)
         ):
             key = id(rule.op)
             # A layer that is called again folds once.
-            if not rule.is_reader or key in biases or key in means:
+            if key in biases or key in means or not self._findings.live[c]:
                 continue
-            if not self._findings.live[c]:
-                continue
-            for i, tensor in enumerate(call.inputs):
-                if tensor not in found.tracer.axes:
-                    continue
-                ids = found.tracer.axes[tensor].ids
-                values = self._findings.constants[tensor]
-                removed = ~self._plan.keep(ids) & ~np.isnan(values)
-                values = np.where(removed, values, 0.0)
-                if not values.any():
+            for i, tensor in enumerate(rule.call.inputs):
+                values = {}
+                for axis in rule.read_axes(i):
+                    ids = rule.inputs[i].get(axis)
+                    if ids is None:
+                        continue
+                    known = self._findings.constants[tensor].get(
+                        axis, np.full(len(ids), np.nan)
+                    )
+                    removed = ~self._plan.keep(ids) & ~np.isnan(known)
+                    values[axis] = np.where(removed, known, 0.0)
+                if not any(v.any() for v in values.values()):
                     continue
                 for bias, delta in rule.folds(self._read, values, i):
-                    after = consumers.get(call.outputs[0], [])
+                    if not np.any(delta):
+                        continue
+                    after = consumers.get(id(call.outputs[0]), [])
                     norm = found.rules[after[0]] if len(after) == 1 else None
                     if (
                         bias is None
                         and isinstance(norm, BatchNormalization)
                         and calls_of[key] == 1
                         and calls_of[id(norm.op)] == 1
-                        and call.outputs[0] not in graph.outputs
+                        and id(call.outputs[0]) not in outputs
                         and _is_linear(rule.op)
                     ):
                         means[id(norm.op)] = -delta
@@ -144,114 +160,132 @@ class Rebuild:
                         biases.setdefault(key, []).append((bias, delta))
         return biases, means
 
-    def _clone(self, model, is_outer=False):
-        """A Functional model of the same layers."""
-        function = functional(model)
-        tensors = {}
-        inputs = []
-        for tensor in function.inputs:
-            shape = list(tensor.shape)
-            axis = self._input_axis(model, tensor, is_outer)
-            if axis is not None and not is_outer:
-                shape[axis.axis] = int(self._plan.keep(axis.ids).sum())
-            new = keras.Input(
-                batch_shape=shape, dtype=tensor.dtype, name=tensor.name
-            )
-            inputs.append(new)
-            if axis is not None and is_outer and self._gather_inputs:
-                keep = self._plan.keep(axis.ids)
-                if not keep.all():
-                    new = keras.ops.take(new, np.flatnonzero(keep), axis.axis)
-            tensors[id(tensor)] = new
-        for node in nodes(function):
-            arguments = node.arguments.fill_in(tensors)
-            if functional(node.operation) is not None:
-                outputs = self._call_nested(node.operation, arguments)
-            else:
-                c, self._next = self._next, self._next + 1
-                outputs = self._call(c, node, arguments, tensors)
-            for old, new in zip(
-                node.outputs, keras.tree.flatten(outputs), strict=True
-            ):
-                tensors[id(old)] = new
-        if isinstance(model, keras.Sequential):
-            made = [self._made.get(id(layer)) for layer in model.layers]
-            plain = not (is_outer and self._gather_inputs)
-            if plain and all(isinstance(x, keras.Layer) for x in made):
-                return keras.Sequential([*inputs, *made], name=model.name)
-        outputs = keras.tree.pack_sequence_as(
-            function._outputs_struct, [tensors[id(t)] for t in function.outputs]
+    # -- what the rewriter asks ------------------------------------------
+
+    def opens(self, nested: Nested) -> bool:
+        """All composite layers, but those that train otherwise and stay."""
+        opens = not nested.trains_otherwise or self._changes_inside(nested)
+        if opens and nested.op.name not in self.opened:
+            self.opened.append(nested.op.name)
+        return opens
+
+    def _changes_inside(self, nested) -> bool:
+        return any(
+            self.is_changed(call.op) or self._is_cut(call)
+            for call in nested.graph.calls()
         )
-        inputs = keras.tree.pack_sequence_as(function._inputs_struct, inputs)
-        return keras.Model(inputs, outputs, name=model.name)
 
-    def _input_axis(self, model, tensor, is_outer):
-        graph = self._found.graph
-        position = [id(t) for t in functional(model).inputs].index(id(tensor))
-        key = (
-            graph.inputs[position]
-            if is_outer
-            else graph.nested[model][0][position]
+    def _is_cut(self, call) -> bool:
+        """Whether a tensor that it makes loses units."""
+        return any(
+            not self._plan.keep(ids).all()
+            for tensor in call.outputs
+            for ids in self._found.tracer.axes.get(tensor, {}).values()
         )
-        return self._found.tracer.axes.get(key)
 
-    def _call_nested(self, model, arguments):
-        if id(model) not in self._made:
-            self._made[id(model)] = self._clone(model)
-        else:
-            self._next += _num_calls(functional(model))
-        args, kwargs = arguments
-        return self._made[id(model)](*args, **kwargs)
+    def is_changed(self, op) -> bool:
+        """Whether a layer or operation has another size, or another value."""
+        key = id(op)
+        if key not in self._is_changed:
+            self._is_changed[key] = self._finds_change(op)
+        return self._is_changed[key]
 
-    def _call(self, c, node, arguments, tensors):
-        args, kwargs = arguments
-        if c in self._findings.dropped:
-            return self._without_branch(c, node, tensors)
-        op = node.operation
-        new = self._made.get(id(op))
-        is_first = new is None
-        if is_first:
-            new = self._made[id(op)] = self._successor(op)
-        outputs = new(*args, **kwargs)
-        if is_first and isinstance(op, keras.Layer):
-            self._pair(op, new)
-        return outputs
+    def _finds_change(self, op) -> bool:
+        key, rule = id(op), self._rule_of.get(id(op))
+        if rule is None:
+            return False
+        if key in self._biases or key in self._crops or key in self._means:
+            return True
+        if any(
+            id(v) in self._cut_variables for v in getattr(op, "variables", ())
+        ):
+            return True
+        return bool(self._changes(rule))
 
-    def _successor(self, op):
-        """A layer or operation of the size that stays."""
-        rule = self._rule_of[id(op)]
+    def _changes(self, rule) -> dict:
+        before = rule.config(lambda ids: np.ones(np.shape(ids), bool))
+        after = rule.config(self._plan.keep)
+        return {k: v for k, v in after.items() if v != before.get(k)}
+
+    def successor(self, op):
+        rule = self._rule_of.get(id(op))
+        if rule is None or not self.is_changed(op):
+            return None
         successor = rule.successor(self._plan.keep)
         if successor is not None:
             return successor
-        before = rule.config(lambda ids: np.ones(np.shape(ids), bool))
-        after = rule.config(self._plan.keep)
-        changes = {k: v for k, v in after.items() if v != before.get(k)}
+        changes = self._changes(rule)
         if not isinstance(op, keras.Layer):
-            return type(op)(**changes) if changes else op
-        config = {**op.get_config(), **changes}
-        for bias, _ in self._biases.get(id(op), ()):
-            if bias is None:
-                config["use_bias"] = True
+            return _resized_operation(op, changes) if changes else op
+        if any(bias is None for bias, _ in self._biases.get(id(op), ())):
+            changes["use_bias"] = True
         if id(op) in self._crops:
-            config["kernel_size"] = tuple(
+            changes["kernel_size"] = tuple(
                 size - 2 * c
                 for size, c in zip(
                     op.kernel_size, self._crops[id(op)], strict=True
                 )
             )
-        return type(op).from_config(config)
+        new = resized_layer(op, changes)
+        if new is op:
+            raise RuntimeError(f"{op.name} was not built anew")
+        return new
+
+    def arguments(self, call, args, kwargs):
+        rule = self._rule_of_call[id(call)]
+        return rule.rearrange(self._plan.keep, args, kwargs)
+
+    def cut(self, tensor, value, source):
+        if source.variable is not None:
+            value = self._read(source.variable)
+        for axis, ids in self._found.tracer.axes.get(tensor, {}).items():
+            value = np.compress(self._plan.keep(ids), value, axis=axis)
+        return value
+
+    def paired(self, old, new):
+        self.pairs.append((old, new))
+
+    def input(self, tensor, is_outer):
+        shape = list(tensor.shape)
+        onward = super().input(tensor, is_outer)[1]
+        for axis, ids in self._found.tracer.axes.get(tensor, {}).items():
+            keep = self._plan.keep(ids)
+            if keep.all():
+                continue
+            if not is_outer:
+                shape[axis] = int(keep.sum())
+            elif self._gather_inputs:
+                positions = np.flatnonzero(keep)
+
+                def onward(x, positions=positions, axis=axis):
+                    return keras.ops.take(x, positions, axis)
+
+        return tuple(shape), onward
+
+    def called(self, op, new, outputs):
+        if isinstance(op, keras.Layer):
+            self._pair(op, new)
 
     def _pair(self, op, new):
+        if new is op:
+            return
+        activation = getattr(new, "activation", None)
+        if isinstance(activation, keras.Layer) and not activation.built:
+            shape = keras.tree.flatten(new._inbound_nodes[-1].outputs)[0].shape
+            activation.build(shape)
         old_variables, new_variables = op.variables, new.variables
         if len(old_variables) != len(new_variables):  # a bias was added
             of_name = {v.name: v for v in new_variables}
             new_variables = [of_name[v.name] for v in old_variables]
         pairs = list(zip(old_variables, new_variables, strict=True))
-        self.pairs += pairs
-        successor = {id(old): new for old, new in pairs}
+        self.pairs += [
+            (old, made) for old, made in pairs if not _is_seed(old)
+        ]
+        successor = {id(old): made for old, made in pairs}
         for bias, delta in self._biases.get(id(op), ()):
             if bias is None:
-                target = getattr(new, "cell", new).bias
+                target = getattr(getattr(new, "layer", new), "cell", None)
+                target = (target or getattr(new, "layer", new)).bias
                 target.assign(np.zeros(target.shape))
                 rule = self._rule_of[id(op)]
                 delta = delta[self._plan.keep(rule.bias_units())]
@@ -263,36 +297,46 @@ class Rebuild:
             delta = self.slice(op.moving_mean, self._means[id(op)])
             self._new_biases.append((new.moving_mean, delta))
 
-    def _without_branch(self, c, node, tensors):
+    def instead(self, call, given):
         """The input of a sum that stays, shifted by the constant others."""
-        call, stays = self._found.graph.calls[c], self._findings.dropped[c]
+        c = self._index[id(call)]
+        if c not in self._findings.dropped:
+            return None
+        stays, axis = self._findings.dropped[c]
         offset = sum(
-            self._findings.constants[key]
-            for i, key in enumerate(call.inputs)
+            self._findings.constants[tensor][axis]
+            for i, tensor in enumerate(call.inputs)
             if i != stays
         )
-        axis = self._found.tracer.axes[call.outputs[0]]
-        offset = offset[self._plan.keep(axis.ids)]
-        trunk = tensors[id(node.input_tensors[stays])]
-        self.dropped.append(node.operation.name)
-        if (
-            not offset.any()
-            and call.outputs[0] not in self._found.graph.outputs
-        ):
+        ids = self._found.tracer.axes[call.outputs[0]][axis]
+        offset = offset[self._plan.keep(ids)]
+        trunk = given[stays]
+        self.dropped.append(call.op.name)
+        outputs = set(map(id, self._found.graph.outputs))
+        if not offset.any() and id(call.outputs[0]) not in outputs:
             return trunk
+        shape = [1] * (len(call.outputs[0].shape) - 1)
+        shape[axis] = -1
+        offset = offset if axis == -1 else offset.reshape(shape)
         return keras.layers.Rescaling(
-            1.0, offset=offset.tolist(), name=node.operation.name
+            1.0, offset=offset.tolist(), name=self._named(call.op.name)
         )(trunk)
+
+
+def _is_seed(variable) -> bool:
+    return "seed_generator" in variable.path
+
+
+def _resized_operation(op, changes):
+    """An operation with other arguments."""
+    try:
+        config = op.get_config()
+        config.pop("name", None)
+    except NotImplementedError:
+        config = {}
+    return type(op)(**{**config, **changes})
 
 
 def _is_linear(op):
     activation = getattr(op, "activation", None)
     return activation is None or activation is keras.activations.linear
-
-
-def _num_calls(function):
-    count = 0
-    for node in nodes(function):
-        inner = functional(node.operation)
-        count += 1 if inner is None else _num_calls(inner)
-    return count

@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
 import numpy as np
 
 from tf_ssl import checks
-from tf_ssl.graph.difference import relative_difference
+from tf_ssl.graph import check
 from tf_ssl.graph.sample import random_inputs
+
 from tf_ssl.shrinking.plan import make_plan
 from tf_ssl.shrinking.rebuild import Rebuild
+from tf_ssl.shrinking.report import ShrinkReport
 from tf_ssl.structures.analysis import Weights, analyse, trace
 from tf_ssl.structures.find_structures import roots_of_structures, zero_small
-
-
-@dataclasses.dataclass(eq=False)
-class ShrinkReport:
-    """What `shrink` did.
-
-    Attributes:
-        units: Name of a structure -> (units before, units after).
-        kept: (name, units, reason): dead units that stay.
-        skipped: (name, reason): what could not be followed or must stay.
-        dropped: Names of sums that lost their constant inputs, such as
-            residual branches.
-        folded: Names of layers that took up constants of removed units.
-        parameters: (before, after).
-        difference: Largest difference of an output between the model with its
-            zeros and the smaller one, max|a - b| / max|a|; None if only
-            planned.
-        optimizer: The optimizer for the smaller model, if one was given.
-    """
-
-    units: dict
-    kept: list
-    skipped: list
-    dropped: list
-    folded: list
-    parameters: tuple
-    difference: float | None = None
-    optimizer: keras.optimizers.Optimizer | None = None
-
-    def __str__(self):
-        lines = [
-            f"{name}: {before} -> {after} units"
-            for name, (before, after) in self.units.items()
-        ]
-        lines += [
-            f"{name}: {count} dead units stay: {reason}"
-            for name, count, reason in self.kept
-        ]
-        lines += [
-            f"{name}: left whole: {reason}" for name, reason in self.skipped
-        ]
-        lines += [f"{name}: branch removed" for name in self.dropped]
-        if self.folded:
-            lines.append(f"constants folded into: {', '.join(self.folded)}")
-        before, after = self.parameters
-        lines.append(f"parameters: {before:,} -> {after:,}")
-        if self.difference is not None:
-            lines.append(
-                f"largest difference of outputs: {self.difference:.1e}"
-            )
-        return "\n".join(lines)
 
 
 def shrink(
@@ -78,7 +27,8 @@ def shrink(
     min_units: int = 1,
     plan_only: bool = False,
     optimizer=None,
-    tolerance: float = 1e-5,
+    tolerance: float | None = None,
+    length: int | None = None,
 ):
     """A smaller model without the units that the model does not need.
 
@@ -86,6 +36,11 @@ def shrink(
     the input; the constant is folded into what reads it. Residual branches that
     are constant go as wholes. The argument is not changed. Folded constants are
     exact in inference; where Dropout lies between, not in training.
+
+    Layers that stay as they are are copied with all that they hold; in place of
+    composite layers (of another library, or your own) stand the layers inside,
+    so that the smaller model is a plain Functional one. It is compared with the
+    model itself before you get it.
 
     >>> import tf_ssl
     >>> import keras
@@ -97,12 +52,13 @@ def shrink(
     1
 
     Args:
-        model: Built Functional or Sequential model.
+        model: Built `keras.Model`.
         threshold: Weights of a unit whose Euclidean norm, variable by variable,
             is at most this count as zero.
         sample: Inputs to compare the models on; None: random ones.
         allow_inexact: Also removes units whose constant meets padding, where
-            the result near borders is not exact.
+            the result near borders is not exact, and dead units that
+            normalizations over units or a softmax mix: the report says which.
         gather_inputs: Also removes features of the inputs that nothing reads:
             the model picks the others itself.
         round_to: Numbers of units become multiples of this, >= 1.
@@ -110,19 +66,24 @@ def shrink(
         plan_only: Nothing is built; the report is returned.
         optimizer: Built for `model`: a copy for the smaller model, with what
             remains of its state, is in the report.
-        tolerance: Largest difference of outputs, max|a - b| / max|a|.
+        tolerance: Largest difference of outputs, max|a - b| / max|a|; None:
+            what rounding explains in the model's compute type.
+        length: Integer: the size of what the model's inputs leave open. The
+            smaller model takes inputs of that size only. For composite layers
+            that ask for the size of their input.
 
     Returns:
         A model, Sequential if the argument is, with `.shrink_report`, a
         `ShrinkReport`.
 
     Raises:
-        ValueError: An argument is invalid; weights are NaN or infinite; the
-            model is not built, or is a subclass with Python code.
+        ValueError: An argument is invalid; weights are NaN or infinite, or
+            outputs on random input: pass `sample`; the model is not built, or
+            is a subclass with Python code that does not open.
         RuntimeError: The smaller model computes something else.
     """
-    _check(threshold, round_to, min_units)
-    found = trace(model)
+    _check(threshold, round_to, min_units, length)
+    found = trace(model, length, exact=not allow_inexact)
     read = Weights()
     for variable in model.variables:
         value = read(variable)
@@ -138,10 +99,11 @@ def shrink(
     plan = make_plan(
         found, findings, structures, roots_of, norms, min_units, round_to
     )
+    padded = _needs_padding(
+        found, read, findings, structures, roots_of, gather_inputs
+    )
     if not allow_inexact:
-        plan.restored += _needs_padding(
-            found, read, findings, structures, roots_of, gather_inputs
-        )
+        plan.restored += padded
     rebuild = Rebuild(found, read, findings, plan, gather_inputs)
     if plan_only:
         after = sum(
@@ -159,24 +121,38 @@ def shrink(
         rebuild.dropped,
         rebuild.folded,
         (model.count_params(), after),
+        opened=rebuild.opened,
     )
     if plan_only:
         return report
-    report.difference = _difference(model, read, small, sample)
-    if not report.difference <= tolerance and not allow_inexact:
+    if allow_inexact:
+        report.inexact = [*_inexact(found, plan), *(n for n, *_ in padded)]
+    report.tolerance = tolerance or check.tolerance_of(model)
+    if sample is None:
+        sample = random_inputs(model, length=length)
+    differences = check.differences(model, read.changed, small, sample)
+    report.difference = max(differences)
+    if not report.difference <= report.tolerance and not _may_differ(
+        report, allow_inexact
+    ):
         raise RuntimeError(
             f"The shrunk model differs by {report.difference:.1e} from the "
-            f"model with its zeros, more than tolerance={tolerance:.1e}. "
+            "model with its zeros, more than "
+            f"tolerance={report.tolerance:.1e}. "
             "Weights of very different sizes can do that; else please report "
             f"it. What was done:\n{report}"
         )
     if optimizer is not None:
-        report.optimizer = _optimizer(optimizer, small, rebuild)
+        report.optimizer = optimizer_for(
+            optimizer, small, rebuild.pairs, rebuild.slice
+        )
     small.shrink_report = report
     return small
 
 
-def _check(threshold, round_to, min_units):
+def _check(threshold, round_to, min_units, length):
+    if length is not None:
+        checks.integer("length", length, 1)
     checks.not_negative("threshold", threshold)
     checks.integer("round_to", round_to, 1)
     checks.integer("min_units", min_units, 1)
@@ -187,12 +163,13 @@ def _counts(variable):
 
 
 def _needs_padding(found, read, findings, structures, roots_of, with_inputs):
-    """Units that are constant but for padding: they stay."""
+    """Units that are constant but for padding: they stay if exact."""
+    exact = analyse(found, read, with_inputs)
     inexact = analyse(found, read, with_inputs, exact=False)
     kept = []
     for structure in structures:
         roots = roots_of[structure.name]
-        count = int((inexact.removable & ~findings.removable)[roots].sum())
+        count = int((inexact.removable & ~exact.removable)[roots].sum())
         if count:
             kept.append(
                 (
@@ -205,50 +182,20 @@ def _needs_padding(found, read, findings, structures, roots_of, with_inputs):
     return kept
 
 
-def _difference(model, read, small, sample):
-    """Largest difference of outputs, max|a - b| / max|a|."""
-    if sample is None:
-        sample = random_inputs(model)
-    zeroed = model
-    if any(read.is_changed(v) for v in model.variables):
-        zeroed = keras.models.clone_model(model)
-        for old, new in zip(model.variables, zeroed.variables, strict=True):
-            new.assign(read(old))
-    largest = 0.0
-    for a, b in zip(
-        keras.tree.flatten(zeroed(sample, training=False)),
-        keras.tree.flatten(small(sample, training=False)),
-        strict=True,
-    ):
-        largest = max(largest, relative_difference(a, b))
-    return largest
+def _inexact(found, plan):
+    """(layer, reason) of what changed because units that it mixes went."""
+    gone = ~plan.keeps
+    reasons = found.tracer.elements.inexact
+    roots = found.tracer.elements.roots(np.array(list(reasons), int))
+    return sorted(
+        {
+            reason
+            for root, reason in zip(roots, reasons.values(), strict=True)
+            if gone[root]
+        }
+    )
 
 
-def _optimizer(optimizer, small, rebuild):
-    """A copy for the smaller model, with the slots of what stays."""
-    new = type(optimizer).from_config(optimizer.get_config())
-    new.build(small.trainable_variables)
-    old_variables = list(optimizer._trainable_variables)
-    old_of = {id(b): a for a, b in rebuild.pairs}
-    for name, slots in vars(optimizer).items():
-        copies = getattr(new, name, None)
-        if (
-            name == "_trainable_variables"
-            or not isinstance(slots, list)
-            or not isinstance(copies, list)
-            or len(slots) != len(old_variables)
-        ):
-            continue
-        slot_of = {id(v): s for v, s in zip(old_variables, slots, strict=True)}
-        for variable, copy in zip(
-            new._trainable_variables, copies, strict=True
-        ):
-            old = old_of.get(id(variable))
-            slot = slot_of.get(id(old))
-            if slot is not None and copy is not None:
-                value = keras.ops.convert_to_numpy(slot)
-                copy.assign(rebuild.slice(old, value))
-    new.iterations.assign(optimizer.iterations)
-    if not callable(optimizer._learning_rate):
-        new.learning_rate = optimizer.learning_rate
-    return new
+def _may_differ(report, allow_inexact) -> bool:
+    """Whether something was removed that was not exact."""
+    return allow_inexact and bool(report.inexact)

@@ -7,10 +7,11 @@ import dataclasses
 import keras
 import numpy as np
 
-from tf_ssl.graph.walk import Graph, build_graph
-from tf_ssl.structures.rules import Tracer, rule_of
-from tf_ssl.structures.rules.joins import Add
-from tf_ssl.structures.units import Axis, Space
+from tf_ssl.graph.walk import Call, Graph, Tensor, build_graph
+from tf_ssl.structures.rules import Tracer, has_rule, rule_of
+from tf_ssl.structures.rules.contraction import Contraction
+from tf_ssl.structures.rules.elementwise import Add
+from tf_ssl.structures.units import Space
 
 # Operations that take only the shape of their argument; Concatenate makes its
 # mask with them.
@@ -25,22 +26,26 @@ class Weights:
 
     def __init__(self):
         self._values: dict[int, np.ndarray] = {}
-        self._changed: set[int] = set()
+        self._changed: dict[int, tuple] = {}
 
     def __call__(self, variable) -> np.ndarray:
         key = id(variable)
         if key not in self._values:
-            self._values[key] = keras.ops.convert_to_numpy(variable)
+            value = keras.ops.convert_to_numpy(variable)
+            if value.dtype.kind not in "fiub":  # bfloat16, float8
+                value = value.astype(np.float32)
+            self._values[key] = value
         return self._values[key]
 
     def change(self, variable, value: np.ndarray) -> None:
         """Another value, here only."""
         self._values[id(variable)] = value
-        self._changed.add(id(variable))
+        self._changed[id(variable)] = (variable, value)
 
-    def is_changed(self, variable) -> bool:
-        """Whether it has another value here."""
-        return id(variable) in self._changed
+    @property
+    def changed(self) -> list[tuple]:
+        """(variable, value) of those with another value here."""
+        return list(self._changed.values())
 
 
 @dataclasses.dataclass(eq=False)
@@ -50,66 +55,122 @@ class Trace:
     Attributes:
         model: The model.
         graph: `Graph`.
-        rules: One `Rule` a call of the graph.
+        calls: All calls of it, in order.
+        rules: One `Rule` a call.
         tracer: `Tracer`, filled.
         roots: Element -> root of its unit.
         fixed: Root -> why the unit must stay.
         input_roots: Roots of units that hold features of the model's inputs.
+        exact: Whether what mixes units keeps them.
     """
 
     model: keras.Model
     graph: Graph
+    calls: list[Call]
     rules: list
     tracer: Tracer
     roots: np.ndarray
     fixed: dict
     input_roots: set
+    exact: bool
 
 
-def trace(model) -> Trace:
+def trace(model, length=None, exact=True) -> Trace:
     """Follows units through a model.
+
+    Args:
+        model: Built `keras.Model`.
+        length: See `build_graph`.
+        exact: False: units may go whose removal changes what normalizations
+            and softmaxes compute.
 
     Raises:
         ValueError: As `build_graph`.
     """
-    graph = build_graph(model)
+    graph = build_graph(model, has_rule, length)
+    calls = graph.calls()
     tracer = Tracer()
+    tracer.closed = dict(graph.closed)
+    tracer.contracted_axes, tracer.read_axes = _contracted(calls)
     axes = tracer.axes
-    for key, name in zip(graph.inputs, graph.input_names, strict=True):
-        shape = graph.shapes[key]
+    for tensor in graph.inputs:
         # Features, not words of a text or pixels of one colour channel only.
-        if len(shape) >= 2 and shape[-1] is not None:
-            ids = tracer.elements.new(shape[-1], Space(name, "input", ("in",)))
-            axes[key] = Axis(-1, ids)
-    inputs = [axes[key].ids for key in graph.inputs if key in axes]
+        if tensor.rank >= 2 and tensor.shape[-1] is not None:
+            space = Space(tensor.name, "input", ("in",))
+            axes[tensor] = {-1: tracer.elements.new(tensor.shape[-1], space)}
+    inputs = [axes[t][-1] for t in graph.inputs if t in axes]
     rules = []
-    for call, is_mask in zip(graph.calls, _of_masks(graph), strict=True):
+    for call, is_mask in zip(calls, _of_masks(graph, calls), strict=True):
         rule = rule_of(call)
         rules.append(rule)
         if is_mask and type(call.op).__name__ in _VALUELESS:
-            continue
-        outputs = rule.trace(tracer, [axes.get(key) for key in call.inputs])
-        for key, axis in zip(call.outputs, outputs, strict=True):
-            if axis is not None:
-                axes[key] = axis
-    for key in graph.outputs:
-        if key in axes:
-            tracer.elements.fix(axes[key].ids, "it is an output of the model")
+            rule.call = dataclasses.replace(call, inputs=[])
+        tracer.owner = id(call.op)
+        outputs = rule.trace(
+            tracer, [dict(axes.get(t, {})) for t in rule.call.inputs]
+        )
+        for tensor, found in zip(call.outputs, outputs, strict=True):
+            axes[tensor] = found
+    for tensor in graph.outputs:
+        for ids in axes.get(tensor, {}).values():
+            tracer.elements.fix(ids, "it is an output of the model")
     roots = tracer.elements.roots(tracer.elements.all())
     input_roots = {int(roots[i]) for ids in inputs for i in ids}
+    fixed = tracer.elements.fixed(exact)
     return Trace(
-        model, graph, rules, tracer, roots, tracer.elements.fixed(), input_roots
+        model, graph, calls, rules, tracer, roots, fixed, input_roots, exact
     )
 
 
-def _of_masks(graph):
+def _of_masks(graph, calls):
     """For each call, whether its results are parts of masks only."""
-    wanted, flags = set(graph.outputs), []
-    for call in reversed(graph.calls):
-        flags.append(wanted.isdisjoint(call.outputs))
+    wanted, flags = set(map(id, graph.outputs)), []
+    for call in reversed(calls):
+        flags.append(wanted.isdisjoint(map(id, call.outputs)))
         if not flags[-1]:
-            wanted.update(call.inputs)
+            wanted.update(map(id, call.inputs))
     return flags[::-1]
+
+
+def _contracted(calls):
+    """Axes that products of two tensors sum over, followed back to reshapes.
+
+    Returns:
+        `Tensor` -> axes from the end, and the same for what is only a factor.
+    """
+    found: dict[Tensor, set] = {}
+    for call in reversed(calls):
+        name = type(call.op).__name__
+        if name == "DotProductAttention":
+            for tensor in call.inputs[:3]:
+                found.setdefault(tensor, set()).add(-1)
+            continue
+        rule = rule_of(call)
+        if isinstance(rule, Contraction) and len(call.inputs) == 2:
+            first, second, made = rule.letters()
+            for tensor, letters in zip(
+                call.inputs, (first, second), strict=True
+            ):
+                for i, x in enumerate(letters):
+                    if x in first and x in second and x not in made:
+                        found.setdefault(tensor, set()).add(i - len(letters))
+            continue
+        if len(call.outputs) != 1 or call.outputs[0] not in found:
+            continue
+        axes, shape = found[call.outputs[0]], call.outputs[0].shape
+        for tensor in call.inputs:
+            if len(tensor.shape) != len(shape):
+                continue
+            if name == "Transpose":
+                order = [a % len(shape) for a in call.op.axes or ()]
+                order = order or list(range(len(shape)))[::-1]
+                moved = {order[a] - len(shape) for a in axes}
+            elif name == "Reshape":
+                continue
+            else:
+                moved = axes
+            found.setdefault(tensor, set()).update(moved)
+    return found, found
 
 
 @dataclasses.dataclass(eq=False)
@@ -118,7 +179,7 @@ class Findings:
 
     Attributes:
         removable: Boolean array, root of a unit -> it can go exactly.
-        constants: Key of a tensor -> constants along its axis, NaN elsewhere.
+        constants: `Tensor` -> axis -> constants along it, NaN elsewhere.
         dropped: Index of a call of Add -> index of the input that stays; the
             others are constant everywhere.
         live: Booleans, one a call: its result has an influence.
@@ -156,91 +217,125 @@ def analyse(
         removable = now
 
 
-def _length(found, key):
-    axis = found.tracer.axes.get(key)
-    return 0 if axis is None else len(axis.ids)
-
-
 def constants_of(found: Trace, read) -> dict:
-    """Key of a tensor -> constants along its axis, NaN elsewhere."""
-    constants = {
-        key: np.full(_length(found, key), np.nan) for key in found.graph.inputs
-    }
-    for call, rule in zip(found.graph.calls, found.rules, strict=True):
-        inputs = [constants[key] for key in call.inputs]
+    """`Tensor` -> axis -> constants along it, NaN elsewhere."""
+    constants: dict = {}
+
+    def unknown(tensor):
+        return {
+            axis: np.full(len(ids), np.nan)
+            for axis, ids in found.tracer.axes.get(tensor, {}).items()
+        }
+
+    for tensor in found.graph.inputs:
+        constants[tensor] = unknown(tensor)
+    for call, rule in zip(found.calls, found.rules, strict=True):
+        inputs = [_completed(rule.inputs[i], constants[t]) for i, t in enumerate(rule.call.inputs)]
         outputs = rule.constants(read, inputs)
-        for key, values in zip(call.outputs, outputs, strict=True):
-            if len(values) != _length(found, key):
-                values = np.full(_length(found, key), np.nan)
-            constants[key] = np.asarray(values, np.float64)
+        for tensor, values in zip(call.outputs, outputs, strict=True):
+            one = unknown(tensor)
+            for axis, value in values.items():
+                if axis in one and len(value) == len(one[axis]):
+                    one[axis] = np.asarray(value, np.float64)
+            constants[tensor] = one
     return constants
+
+
+def _completed(axes, values):
+    """Values along all axes that a rule follows: NaN where it began to."""
+    return {
+        axis: values.get(axis, np.full(len(ids), np.nan))
+        for axis, ids in axes.items()
+    }
 
 
 def _droppable(found, constants):
     """Sums of which one input at least is constant everywhere."""
     dropped = {}
     for c, (call, rule) in enumerate(
-        zip(found.graph.calls, found.rules, strict=True)
+        zip(found.calls, found.rules, strict=True)
     ):
         if not isinstance(rule, Add) or len(call.inputs) < 2:
             continue
         if len(set(call.input_shapes)) != 1:
             continue
+        axis = _axis_of_constants(found, call, constants)
+        if axis is None:
+            continue
         known = [
-            len(constants[key]) > 0 and not np.isnan(constants[key]).any()
-            for key in call.inputs
+            not np.isnan(constants[t].get(axis, np.full(1, np.nan))).any()
+            for t in call.inputs
         ]
         if known.count(False) == 1:
-            dropped[c] = known.index(False)
+            dropped[c] = (known.index(False), axis)
     return dropped
+
+
+def _axis_of_constants(found, call, constants):
+    """The axis along which an input is constant everywhere."""
+    for tensor in call.inputs:
+        for axis, values in constants[tensor].items():
+            if len(values) and not np.isnan(values).any():
+                return axis
+    return None
 
 
 def _needs(found, read, constants, removable, dropped):
     """Which positions of its inputs a call needs, None if it is not needed;
     and which units that it reads itself are dead.
     """
-    graph = found.graph
-    wanted = {key: np.zeros(_length(found, key), bool) for key in graph.shapes}
-    is_wanted = set(graph.outputs)
-    for key in graph.outputs:
-        wanted[key][:] = True
-    needs = [None] * len(graph.calls)
-    inner = [()] * len(graph.calls)
-    for c in range(len(graph.calls) - 1, -1, -1):
-        call, rule = graph.calls[c], found.rules[c]
-        if not is_wanted.intersection(call.outputs):
+    axes = found.tracer.axes
+    wanted: dict = {}
+
+    def want(tensor):
+        if tensor not in wanted:
+            wanted[tensor] = {
+                axis: np.zeros(len(ids), bool)
+                for axis, ids in axes.get(tensor, {}).items()
+            }
+        return wanted[tensor]
+
+    is_wanted = set(map(id, found.graph.outputs))
+    for tensor in found.graph.outputs:
+        for live in want(tensor).values():
+            live[:] = True
+    needs: list = [None] * len(found.calls)
+    inner: list = [()] * len(found.calls)
+    for c in range(len(found.calls) - 1, -1, -1):
+        call, rule = found.calls[c], found.rules[c]
+        if is_wanted.isdisjoint(map(id, call.outputs)):
             continue
         if c in dropped:
+            stays, _ = dropped[c]
             needs[c] = [
-                wanted[call.outputs[0]]
-                if i == dropped[c]
-                else np.zeros(_length(found, key), bool)
-                for i, key in enumerate(call.inputs)
+                want(call.outputs[0]) if i == stays else {}
+                for i, _ in enumerate(call.inputs)
             ]
-            is_wanted.add(call.inputs[dropped[c]])
+            is_wanted.add(id(call.inputs[stays]))
         else:
-            outputs = [wanted[key] for key in call.outputs]
-            gone = _at(found, call.outputs, removable)
-            needs[c] = rule.needs(
-                read, outputs, [constants[key] for key in call.inputs], gone
-            )
+            outputs = [want(t) for t in call.outputs]
+            gone = [
+                {
+                    axis: removable[found.roots[ids]]
+                    for axis, ids in axes.get(t, {}).items()
+                }
+                for t in call.outputs
+            ]
+            inputs = rule.call.inputs
+            given = [
+                _completed(rule.inputs[i], constants[t])
+                for i, t in enumerate(inputs)
+            ]
+            needs[c] = rule.needs(read, outputs, given, gone)
             inner[c] = rule.inner_dead(read, outputs, gone)
-            is_wanted.update(call.inputs)
-        for key, need in zip(call.inputs, needs[c], strict=True):
-            if len(need) == len(wanted[key]):
-                wanted[key] |= need
-            else:
-                wanted[key][:] = True
+            is_wanted.update(map(id, inputs))
+        for tensor, need in zip(rule.call.inputs, needs[c], strict=True):
+            for axis, live in want(tensor).items():
+                if axis in need:
+                    live |= need[axis]
+                elif c not in dropped:
+                    live[:] = True
     return needs, inner
-
-
-def _at(found, keys, units):
-    """By position of tensors what is known by unit."""
-    axes = found.tracer.axes
-    return [
-        units[found.roots[axes[key].ids]] if key in axes else np.zeros(0, bool)
-        for key in keys
-    ]
 
 
 def _removable(found, read, constants, needs, inner, with_inputs):
@@ -249,25 +344,37 @@ def _removable(found, read, constants, needs, inner, with_inputs):
     removable[list(found.fixed)] = False
     if not with_inputs:
         removable[list(found.input_roots)] = False
-    readers = {}
+    readers: dict = {}
     for c, rule in enumerate(found.rules):
         if needs[c] is None:
             continue
         for ids, dead in inner[c]:
             removable[found.roots[ids[~dead]]] = False
-        if rule.is_reader:
-            readers.setdefault(id(rule.op), []).append(c)
-    for calls in readers.values():
-        for i in range(len(found.graph.calls[calls[0]].inputs)):
-            keys = [found.graph.calls[c].inputs[i] for c in calls]
-            values = [constants[key] for key in keys]
+        for i in range(len(rule.call.inputs)):
+            if rule.read_axes(i) and i < len(needs[c]):
+                readers.setdefault((id(rule.op), i), []).append(c)
+    for (_, i), calls in readers.items():
+        for axis in found.rules[calls[0]].read_axes(i):
+            values = [
+                _completed(
+                    found.rules[c].inputs[i],
+                    constants[found.rules[c].call.inputs[i]],
+                )
+                for c in calls
+            ]
             # A layer that is called again folds once: equal constants, or none.
-            same = np.all([v == values[0] for v in values[1:]], axis=0)
-            for c, key, value in zip(calls, keys, values, strict=True):
-                if key not in found.tracer.axes:
+            same = np.all(
+                [v[axis] == values[0][axis] for v in values[1:]], axis=0
+            )
+            for c, value in zip(calls, values, strict=True):
+                rule = found.rules[c]
+                if axis not in rule.inputs[i]:
                     continue
-                folds = found.rules[c].foldable(read, value, i) & same
-                stays = needs[c][i] & ~folds
-                ids = found.tracer.axes[key].ids
+                folds = rule.foldable(read, value, i).get(axis)
+                if folds is None:
+                    continue
+                ids = rule.inputs[i][axis]
+                stays = needs[c][i].get(axis, np.ones(len(ids), bool))
+                stays = stays & ~(folds & same)
                 removable[found.roots[ids[stays]]] = False
     return removable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tf_ssl.structures.analysis import Trace, Weights, constants_of, trace
-from tf_ssl.structures.rules.joins import Add
+from tf_ssl.structures.rules.elementwise import Add
 from tf_ssl.structures.structure import Slice, Structure, Structures
 
 
@@ -32,20 +32,18 @@ def find_blocks(model) -> Structures:
         2016, section 3.2 (depth-wise).
     """
     found = trace(model)
-    graph = found.graph
-    maker = {
-        key: c for c, call in enumerate(graph.calls) for key in call.outputs
-    }
+    graph, calls_of = found.graph, found.calls
+    maker = {key: c for c, call in enumerate(calls_of) for key in call.outputs}
     readers: dict = {}
-    for c, call in enumerate(graph.calls):
+    for c, call in enumerate(calls_of):
         for key in call.inputs:
             readers.setdefault(key, []).append(c)
     times = {}
-    for call in graph.calls:
+    for call in calls_of:
         times[id(call.op)] = times.get(id(call.op), 0) + 1
     structures, skipped = [], []
     for c, (call, rule) in enumerate(
-        zip(graph.calls, found.rules, strict=True)
+        zip(calls_of, found.rules, strict=True)
     ):
         if not isinstance(rule, Add) or len(call.inputs) < 2:
             continue
@@ -55,11 +53,11 @@ def find_blocks(model) -> Structures:
             )
             continue
         branches = [
-            (key, _branch(graph, key, c, maker, readers)) for key in call.inputs
+            (key, _branch(found, key, c, maker, readers)) for key in call.inputs
         ]
         # Where there is a projection beside it, the longer one is the branch.
         key, calls = max(branches, key=lambda branch: len(branch[1]))
-        ops = [graph.calls[i].op for i in sorted(calls)]
+        ops = [calls_of[i].op for i in sorted(calls)]
         variables = {id(v) for op in ops for v in getattr(op, "variables", ())}
         slices = _slices(found, variables)
         if not any(len(part.variable.shape) > 1 for part in slices):
@@ -88,31 +86,32 @@ def _has_kernel(op):
     return any(len(v.shape) > 1 for v in getattr(op, "variables", ()))
 
 
-def _branch(graph, key, end, maker, readers):
+def _branch(found, key, end, maker, readers):
     """Calls that lead to a tensor and to nothing else."""
-    calls = set()
+    calls: set = set()
+    outputs = set(found.graph.outputs)
     waiting = [key]
     while waiting:
         tensor = waiting.pop()
-        if tensor not in maker or tensor in graph.outputs:
+        if tensor not in maker or tensor in outputs:
             continue
         c = maker[tensor]
         outside = {
             reader
-            for output in graph.calls[c].outputs
+            for output in found.calls[c].outputs
             for reader in readers.get(output, ())
             if (reader != end or output != key) and reader not in calls
         }
-        if outside or any(o in graph.outputs for o in graph.calls[c].outputs):
+        if outside or outputs.intersection(found.calls[c].outputs):
             continue
         calls.add(c)
-        waiting += graph.calls[c].inputs
+        waiting += found.calls[c].inputs
     return calls
 
 
 def _slices(found, variables):
     parts = {}
-    for variable, role, ids, _ in found.tracer.slices:
+    for variable, role, ids, *_ in found.tracer.slices:
         if id(variable) in variables and role != "in":
             units = np.zeros([1] * len(ids.shape), np.int32)
             parts[id(variable)] = Slice(variable, role, units)
@@ -132,4 +131,11 @@ class _Death:
             for part in block.of():
                 read.change(part.variable, np.zeros(part.variable.shape))
         values = constants_of(self._found, read)[self._key]
-        return np.array([len(values) > 0 and not np.isnan(values).any()])
+        return np.array(
+            [
+                any(
+                    len(v) > 0 and not np.isnan(v).any()
+                    for v in values.values()
+                )
+            ]
+        )

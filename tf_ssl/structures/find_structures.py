@@ -10,7 +10,9 @@ from tf_ssl.structures.analysis import Trace, Weights, analyse, trace
 from tf_ssl.structures.structure import Slice, Structure, Structures
 
 
-def find_structures(model, exclude=()) -> Structures:
+def find_structures(
+    model, exclude=(), *, length=None, allow_inexact=False
+) -> Structures:
     """Finds what a model can lose, unit by unit.
 
     A unit is a filter, a neuron, a head, a dimension of an embedding or a
@@ -26,20 +28,28 @@ def find_structures(model, exclude=()) -> Structures:
     >>> [(s.name, s.size, s.kind) for s in tf_ssl.find_structures(model)][1:]
     [('hidden/units', 3, 'units')]
 
+    Composite layers and subclassed models are opened: called on symbolic
+    tensors, they show the layers inside.
+
     Args:
-        model: Built Functional or Sequential model. It is not changed.
+        model: Built `keras.Model`. It is not changed.
         exclude: Patterns (`fnmatch`) of structures' or layers' names to leave
             out.
+        length: Integer: the size of what the model's inputs leave open, for
+            composite layers that open only then; see `tf_ssl.shrink`.
+        allow_inexact: Also finds units that a LayerNormalization, a
+            GroupNormalization or a softmax mixes: without them the others
+            change.
 
     Returns:
         `Structures`, in the order of the model's layers. Its `skipped` names
         what cannot be followed or must stay, with the reason.
 
     Raises:
-        ValueError: The model is not built or is a subclass with Python code; a
-            pattern matches nothing.
+        ValueError: The model is not built, or is a subclass with Python code
+            that does not open; a pattern matches nothing.
     """
-    return structures_of(trace(model), exclude)
+    return structures_of(trace(model, length, not allow_inexact), exclude)
 
 
 def structures_of(found: Trace, exclude=()) -> Structures:
@@ -53,7 +63,7 @@ def structures_of(found: Trace, exclude=()) -> Structures:
     structures = []
     matched = set()
     for spaces, roots in groups:
-        space = spaces[0]
+        space = next(s for s in spaces if s.is_named)
         name = f"{space.name}/{space.kind}"
         hits = {
             pattern
@@ -65,7 +75,9 @@ def structures_of(found: Trace, exclude=()) -> Structures:
         if hits:
             skipped.append((name, f"excluded by {min(hits)!r}"))
             continue
-        structures.append(_structure(found, name, spaces, roots))
+        structure = _structure(found, name, spaces, roots)
+        if structure.slices:
+            structures.append(structure)
     for pattern in exclude:
         if pattern not in matched:
             raise ValueError(
@@ -74,7 +86,14 @@ def structures_of(found: Trace, exclude=()) -> Structures:
                 f"Structures: {', '.join(s.name for s in structures)}"
             )
     _number_repeated(structures)
-    return Structures(structures, skipped)
+    skipped += [
+        (name, reason)
+        for name, reason in found.graph.closed
+        if name not in {n for n, _ in skipped}
+    ]
+    result = Structures(structures, skipped)
+    result.dead_of_all = _DeathOfAll(found, structures)
+    return result
 
 
 def roots_of_structures(found: Trace) -> tuple[Structures, dict]:
@@ -103,11 +122,12 @@ def _group(found):
     skipped = [
         (elements.spaces[space].name, reason)
         for space, reason in sorted(reasons.items())
-        if elements.spaces[space].kind != "fixed"
+        if elements.spaces[space].is_named
     ]
     grouped = [
         ([elements.spaces[s] for s in spaces], sorted(roots))
         for spaces, roots in sorted(groups.items())
+        if any(elements.spaces[s].is_named for s in spaces)
     ]
     return grouped, skipped
 
@@ -116,20 +136,23 @@ def _structure(found, name, spaces, roots):
     position = np.full(len(found.roots), -1, np.int32)
     position[roots] = np.arange(len(roots))
     parts = []
-    for variable, role, ids, _ in found.tracer.slices:
+    for variable, role, ids, *_ in found.tracer.slices:
         units = position[found.roots[ids]]
         if (units >= 0).any():
             parts.append(Slice(variable, role, units))
     is_input = int(roots[0]) in found.input_roots
+    first = next(s for s in spaces if s.is_named)
     return Structure(
         name,
         len(roots),
         tuple(parts),
-        "input" if is_input else spaces[0].kind,
+        "input" if is_input else first.kind,
         # A tied embedding that is a recurrent layer's units counts as they do.
         ("in",)
         if is_input
-        else tuple(dict.fromkeys(r for s in spaces for r in s.roles)),
+        else tuple(
+            dict.fromkeys(r for s in spaces if s.is_named for r in s.roles)
+        ),
         _Death(found, np.array(roots), is_input),
     )
 
@@ -149,14 +172,40 @@ class _Death:
         return findings.removable[self.roots]
 
 
+class _DeathOfAll:
+    """`Structures.dead_of_all`: one analysis for all structures."""
+
+    def __init__(self, found, structures):
+        self._found = found
+        self._structures = list(structures)
+
+    def __call__(self, threshold):
+        dead = {}
+        for is_input in (False, True):
+            own = [
+                s for s in self._structures if (s.kind == "input") == is_input
+            ]
+            if not own:
+                continue
+            read = Weights()
+            roots = np.concatenate([s.is_dead.roots for s in own])
+            zero_small(self._found, read, threshold, roots)
+            findings = analyse(
+                self._found, read, with_inputs=is_input, drop_blocks=False
+            )
+            for s in own:
+                dead[s.name] = findings.removable[s.is_dead.roots]
+        return {s.name: dead[s.name] for s in self._structures}
+
+
 def zero_small(
     found: Trace, read: Weights, threshold: float, roots=None
 ) -> None:
     """Zeroes, in `read`, what belongs to a unit and is small as a whole.
 
     For each unit and variable: kernels, scales and shifts with a norm of at
-    most `threshold`; a bias only where the kernel beside it is zero for the
-    unit, as a small bias alone says nothing.
+    most `threshold`; a bias only where all kernels of its own layer are zero
+    for the unit, as a small bias alone says nothing.
 
     Args:
         found: `trace(model)`.
@@ -172,13 +221,11 @@ def zero_small(
         chosen[list(found.fixed)] = False
     else:
         chosen[roots] = True
-    silent = np.zeros(len(found.roots), bool)
-    # Kernels before biases: a bias follows its kernel.
-    order = sorted(
-        found.tracer.slices,
-        key=lambda part: part[1] == "out" and len(part[0].shape) == 1,
-    )
-    for variable, role, ids, _ in order:
+    silent: dict[int, np.ndarray] = {}  # layer -> units of which it makes none
+    # Kernels before biases: a bias follows its kernels.
+    order = sorted(found.tracer.slices, key=_is_bias)
+    for part in order:
+        variable, role, ids, _, owner = part
         if role == "stat":
             continue
         of_unit = found.roots[ids]
@@ -196,13 +243,21 @@ def zero_small(
             )
         )
         small = chosen & (norms <= threshold)
-        if role == "out" and len(variable.shape) > 1:
-            silent |= small
+        if role == "out" and not _is_bias(part):
+            # A unit that the layer does not make at all is not silenced here.
+            silent[owner] = silent.get(owner, True) & small
         elif role == "out":
-            small &= silent
+            small &= silent.get(owner, False)
         mask = small[of_unit]
         if mask.any():
             read.change(variable, np.where(mask, 0, value).astype(value.dtype))
+
+
+def _is_bias(part) -> bool:
+    variable, role, ids, *_ = part
+    return role == "out" and (
+        len(variable.shape) == 1 or "bias" in variable.name
+    )
 
 
 def _number_repeated(structures):

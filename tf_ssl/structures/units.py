@@ -6,18 +6,10 @@ import dataclasses
 
 import numpy as np
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Axis:
-    """The units along one axis of a tensor.
-
-    Attributes:
-        axis: Counted from the end: -1 is the last.
-        ids: Integer array, the element of `Elements` at each position.
-    """
-
-    axis: int
-    ids: np.ndarray
+# The units of a tensor: axis, counted from the end (-1 is the last), to an
+# integer array, the element of `Elements` at each position along it. An axis
+# that is missing is not followed.
+Axes = dict[int, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +18,19 @@ class Space:
 
     Attributes:
         name: Layer's name.
-        kind: "filters", "units", "heads", "embedding" or "input".
+        kind: "filters", "units", "heads", "embedding", "input"; or, of what
+            is no structure by itself, "fixed" or "value".
         roles: What the norm of its units counts by default.
     """
 
     name: str
     kind: str
-    roles: tuple[str, ...]
+    roles: tuple[str, ...] = ("out",)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a structure can have its name."""
+        return self.kind not in ("fixed", "value")
 
 
 class Elements:
@@ -42,7 +40,9 @@ class Elements:
         self._parent = np.zeros(0, np.int64)
         self._space_of = np.zeros(0, np.int64)
         self.spaces: list[Space] = []
-        self.reasons: dict[int, str] = {}  # element -> why it must stay
+        # Why elements must stay; and why they must unless results may change.
+        self.reasons: dict[int, str] = {}
+        self.inexact: dict[int, str] = {}
 
     def new(self, count: int, space: Space) -> np.ndarray:
         """Fresh elements."""
@@ -80,16 +80,24 @@ class Elements:
             a, b = int(self.roots(a)), int(self.roots(b))
             self._parent[max(a, b)] = min(a, b)
 
-    def fix(self, ids, reason: str) -> None:
-        """These must stay."""
-        for i in np.unique(ids):
-            self.reasons.setdefault(int(i), reason)
+    def fix(self, ids, reason: str, only_if_exact: bool = False) -> None:
+        """These must stay.
 
-    def fixed(self) -> dict[int, str]:
+        Args:
+            ids: Elements.
+            reason: Why.
+            only_if_exact: They may go where results may change.
+        """
+        reasons = self.inexact if only_if_exact else self.reasons
+        for i in np.unique(ids):
+            reasons.setdefault(int(i), reason)
+
+    def fixed(self, exact: bool = True) -> dict[int, str]:
         """Root -> why the unit must stay."""
-        result = {}
-        for element, reason in self.reasons.items():
-            result.setdefault(int(self.roots(element)), reason)
+        result: dict[int, str] = {}
+        for reasons in (self.reasons, self.inexact if exact else {}):
+            for element, reason in reasons.items():
+                result.setdefault(int(self.roots(element)), reason)
         return result
 
     def all(self) -> np.ndarray:

@@ -3,25 +3,43 @@
 # The modules fill the table.
 from tf_ssl.structures.rules import (
     attention,
-    joins,
+    contraction,
+    elementwise,
     linear,
-    norms,
-    pointwise,
+    mixing,
+    moves,
     recurrent,
-    shapes,
+    sources,
 )
-from tf_ssl.structures.rules.base import Rule, Tracer, rule_of, structure_rule
+from tf_ssl.structures.rules.base import (
+    Rule,
+    Unknown,
+    has_rule,
+    rule_of,
+    structure_rule,
+)
+from tf_ssl.structures.rules.linear import Embedding, ReversibleEmbedding
+from tf_ssl.structures.rules.recurrent import Recurrent
+from tf_ssl.structures.rules.tracer import Tracer
+from tf_ssl.structures.units import Space
 
 __all__ = [
+    "Embedding",
+    "Recurrent",
+    "ReversibleEmbedding",
     "Rule",
+    "Space",
     "Tracer",
+    "Unknown",
     "attention",
-    "joins",
+    "contraction",
+    "elementwise",
+    "has_rule",
     "linear",
-    "norms",
-    "pointwise",
+    "mixing",
+    "moves",
     "recurrent",
     "rule_of",
-    "shapes",
+    "sources",
     "structure_rule",
 ]

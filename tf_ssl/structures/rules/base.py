@@ -5,11 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tf_ssl.graph.walk import Call
-from tf_ssl.structures.units import Axis, Elements, Space
-
-# Activations that mix units, so that none can go.
-MIXING_ACTIVATIONS = {"softmax", "log_softmax", "sparsemax", "glu"}
+from tf_ssl.graph.walk import Call, path_of
+from tf_ssl.structures.rules.product import Product, activate
+from tf_ssl.structures.rules.tracer import Tracer
+from tf_ssl.structures.units import Axes, Space
 
 _RULES: dict = {}  # class, or name of a class of keras.ops -> rule
 
@@ -30,123 +29,368 @@ def structure_rule(*layers):
     return register
 
 
-def rule_of(call: Call) -> Rule:
-    """The rule of a call; `Unknown` where there is none."""
-    op = call.op
-    if type(op).__module__.startswith("keras.src.ops"):
-        return _RULES.get(type(op).__name__, Unknown)(call)
+def has_rule(op) -> bool:
+    """Whether a layer or operation need not be opened."""
+    return _known(op) is not None or _is_keras_own(op)
+
+
+def _is_operation(op) -> bool:
+    return not isinstance(op, keras.Layer)
+
+
+def _is_keras_own(op) -> bool:
+    return type(op).__module__.startswith("keras.src")
+
+
+def _known(op):
+    if _is_operation(op):
+        return _RULES.get(type(op).__name__)
     for layer in type(op).__mro__:
         # A user's subclass may do anything; Keras' own subclasses of its own
         # classes are in the table themselves.
         if layer in _RULES:
-            known = layer is type(op) or "call" not in vars(type(op))
-            return (_RULES[layer] if known else Unknown)(call)
-    return Unknown(call)
+            is_same = layer is type(op) or "call" not in vars(type(op))
+            return _RULES[layer] if is_same else None
+    return None
 
 
-class Tracer:
-    """Where rules write down what they find.
+def rule_of(call: Call) -> Rule:
+    """The rule of a call; `Unknown` where there is none."""
+    reason = _refused(call.op)
+    if reason is not None:
+        rule = Unknown(call)
+        rule.reason = reason
+        return rule
+    return (_known(call.op) or Unknown)(call)
 
-    Attributes:
-        elements: `Elements`.
-        slices: (variable, role, elements, axis), see `slice`.
-        axes: Key of a tensor -> `Axis`; absent where none is followed.
-        banks: Arrays `[groups, elements a group]` from which equally many must
-            go in each group.
-    """
 
-    def __init__(self):
-        self.elements = Elements()
-        self.slices: list[tuple] = []
-        self.axes: dict = {}
-        self.banks: list[np.ndarray] = []
-        self._seen: dict = {}
-
-    def slice(self, variable, role: str, ids: np.ndarray, axis=None) -> None:
-        """Weights of `variable` belong to elements.
-
-        Args:
-            variable: `keras.Variable` or None.
-            role: See `Slice`.
-            ids: Elements; -1: of none.
-            axis: Along this axis of the variable; None: `ids` broadcasts to
-                its shape.
-        """
-        if variable is None:
-            return
-        if axis is not None:
-            shape = [1] * len(variable.shape)
-            shape[axis] = -1
-            ids = np.reshape(ids, shape)
-        key = (id(variable), role, ids.shape)
-        if key in self._seen:
-            # The layer is called again: the same weights, the same units.
-            self.elements.union(self._seen[key], ids)
-            return
-        self._seen[key] = ids
-        self.slices.append((variable, role, ids, axis))
+def _refused(op) -> str | None:
+    """Why a layer with a rule cannot be cut."""
+    if not isinstance(op, keras.Layer):
+        return None
+    if getattr(op, "lora_enabled", False):
+        return (
+            f"{op.name} has LoRA factors, which are part of its kernel: shrink "
+            "the model before enable_lora, or merge them first"
+        )
+    try:
+        mode = op.quantization_mode
+    except AttributeError:
+        mode = None
+    if mode is not None and mode != "float8":
+        return (
+            f"{op.name} is quantized ({mode}): shrink the model before "
+            "quantize"
+        )
+    return None
 
 
 class Rule:
-    """How a layer treats units. The default: it passes them on unchanged.
+    """How a layer treats units.
 
-    A rule is made once a call. Arrays of constants have one entry a position
-    of the followed axis: the value that is there whatever the input, or NaN.
+    A subclass says in `declare` what a call reads, makes, scales and passes
+    on, along which axes; following units, finding constants and dead units,
+    folding and cutting follow from it. Axes are counted from the end, as in
+    NumPy: -1 is the last. The default: everything passes unchanged.
+
+    >>> import keras, tf_ssl
+    >>> class Scale(keras.layers.Layer):
+    ...     def build(self, shape):
+    ...         self.gamma = self.add_weight((shape[-1],), "ones", name="gamma")
+    ...     def call(self, x):
+    ...         return x * self.gamma
+    >>> @tf_ssl.structure_rule(Scale)
+    ... class ScaleRule(tf_ssl.Rule):
+    ...     def declare(self):
+    ...         self.passes()
+    ...         self.scales(self.layer.gamma)
+
+    A rule is made once a call. Where a declaration is not enough, a subclass
+    overrides the methods below `declare`; they take and return one dict an
+    input or output, from axes to arrays with one entry a position: elements
+    (`trace`), constants, the value that is there whatever the input, or NaN
+    (`constants`), and what has an influence (`needs`).
+
+    Attributes:
+        call: `Call`.
+        layer: The layer or operation.
+        name: Its name, behind those of the composite layers around it.
+        exact: A constant that padding interrupts is none, and what only holds
+            nearly is not used.
+        adds_bias: Whether a layer without a bias can be given one by its
+            config, `use_bias`.
     """
 
-    # Weights that read units: there a constant can be folded.
-    is_reader = False
-    # A constant that padding interrupts is none.
     exact = True
+    # Whether a layer without a bias can be given one by its config.
+    adds_bias = False
 
     def __init__(self, call: Call):
         self.call = call
-        self.op = call.op
+        self.layer = self.op = call.op
+        self.name = path_of(call.op, call.parent, "/")
+        self.products: list[Product] = []
+        self._passes: list[tuple] = []
+        self._scales: list[tuple] = []
+        self._config_axes: dict = {}
 
-    def trace(self, tracer: Tracer, inputs: list[Axis]) -> list[Axis | None]:
+    # -- what a rule says ------------------------------------------------
+
+    def declare(self) -> None:
+        """Says what the layer does, by the methods that follow."""
+        self.passes()
+
+    def passes(self, axes=None, source: int = 0, value=None) -> None:
+        """Units along these axes are the same behind the layer.
+
+        Args:
+            axes: Of the input, or a dict from these to those of the outputs;
+                None: all that are followed, each to the same axis.
+            source: Index of the input.
+            value: What becomes of a constant: function from an array with NaN
+                where there is none to another; None: it stays.
+        """
+        inputs = self.inputs[source]
+        if axes is None:
+            axes = list(inputs)
+        if not isinstance(axes, dict):
+            axes = {a: a for a in axes}
+        for a, b in axes.items():
+            if a in inputs:
+                self._passes.append((source, a, b, value))
+                for output in self.outputs:
+                    self._set(output, b, inputs[a])
+
+    def scales(
+        self, variable, variable_axis: int = 0, axis: int = -1, role="norm"
+    ) -> None:
+        """Units that pass are multiplied by an entry of a variable.
+
+        Args:
+            variable: `keras.Variable`, or None.
+            variable_axis: Of it, along which the units lie.
+            axis: Of the output.
+            role: See `Slice`.
+        """
+        ids = self.outputs[0].get(axis)
+        if variable is None or ids is None:
+            return
+        self.tracer.slice(variable, role, ids, variable_axis)
+        self._scales.append((variable, variable_axis, axis))
+
+    def carries(self, variable, variable_axis=0, axis=-1, role="stat") -> None:
+        """Entries of a variable go with the units, and compute nothing."""
+        ids = self.outputs[0].get(axis)
+        if variable is not None and ids is not None:
+            self.tracer.slice(variable, role, ids, variable_axis)
+
+    def multiplies(
+        self,
+        kernel,
+        reads: dict,
+        makes: dict,
+        shares: dict | None = None,
+        bias=None,
+        bias_axes: dict | None = None,
+        activation=None,
+        kind: str = "units",
+        keeps_constants: bool = True,
+        source: int = 0,
+    ) -> dict:
+        """y = activation(kernel x + bias): reads units, makes units.
+
+        Args:
+            kernel: `keras.Variable`.
+            reads: Axis of the kernel -> axis of the input.
+            makes: Axis of the kernel -> axis of the output.
+            shares: Axis of the kernel -> axis of input and output, whose
+                positions have weights of their own. Other axes of the kernel
+                are taps: places of the same units.
+            bias: `keras.Variable` or None.
+            bias_axes: Axis of the bias -> axis of the output; None: the last
+                of each.
+            activation: Function or layer; None: none.
+            kind: Of the units that it makes.
+            keeps_constants: False: at a border only some taps meet an input,
+                so that of constants only 0 gives the same everywhere.
+            source: Index of the input.
+
+        Returns:
+            Axis of the output -> elements made.
+        """
+        product = Product(
+            self,
+            kernel,
+            reads,
+            makes,
+            shares or {},
+            bias,
+            {-1: -1} if bias_axes is None else bias_axes,
+            activation,
+            kind,
+            keeps_constants,
+            source,
+        )
+        self.products.append(product)
+        return product.trace()
+
+    def resizes(self, **axes: int) -> None:
+        """Entries of the config are numbers of units along output axes."""
+        self._config_axes.update(axes)
+
+    def stays(self, reason: str, axes=None, source: int = 0, exact=False):
+        """Units along axes of an input must stay.
+
+        Args:
+            reason: Why; the layer's name is put before it.
+            axes: None: all.
+            source: Index of the input.
+            exact: They may go where results may change.
+        """
+        for a, ids in self.inputs[source].items():
+            if axes is None or a in axes:
+                self.tracer.elements.fix(
+                    ids, f"{self.name} {reason}", only_if_exact=exact
+                )
+
+    def fresh(self, output: int, axis: int, reason: str) -> None:
+        """What lies along an axis of an output must stay."""
+        size = self.call.output_shapes[output][axis]
+        if size is not None:
+            ids = self.tracer.elements.new(size, Space(self.name, "fixed"))
+            self.tracer.elements.fix(ids, reason)
+            self.outputs[output][axis] = ids
+
+    def _set(self, output, axis, ids):
+        if axis in output:
+            self.tracer.elements.union(output[axis], ids)
+        else:
+            output[axis] = ids
+
+    # -- what the engine asks --------------------------------------------
+
+    def trace(self, tracer: Tracer, inputs: list[Axes]) -> list[Axes]:
         """Registers weights; the axes of the outputs."""
-        return [inputs[0] for _ in self.call.outputs]
+        self.tracer, self.inputs = tracer, inputs
+        self.outputs: list[Axes] = [{} for _ in self.call.outputs]
+        self.declare()
+        self.check_sizes()
+        return self.outputs
 
-    def constants(self, read, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    def check_sizes(self) -> None:
+        """Fixes what does not fit: a mistake of a rule, or an odd model."""
+        for shape, axes in zip(
+            self.call.output_shapes, self.outputs, strict=True
+        ):
+            for axis, ids in list(axes.items()):
+                size = shape[axis] if -axis <= len(shape) else 0
+                if size is not None and size != len(ids):
+                    self.tracer.elements.fix(
+                        ids,
+                        f"the rule of {self.op.name} "
+                        f"({type(self.op).__name__}) expects {len(ids)} units "
+                        f"along axis {axis} of its result, which has the "
+                        f"shape {shape}",
+                    )
+                    del axes[axis]
+
+    def constants(self, read, inputs: list[dict]) -> list[dict]:
         """Constants of the outputs.
 
         Args:
             read: Function from a variable to its value.
             inputs: Constants of the inputs.
         """
-        return [inputs[0] for _ in self.call.outputs]
+        found = [
+            {axis: np.full(len(ids), np.nan) for axis, ids in output.items()}
+            for output in self.outputs
+        ]
+        for source, a, b, value in self._passes:
+            values = inputs[source].get(a)
+            if values is None:
+                continue
+            for output in found:
+                if b in output and len(output[b]) == len(values):
+                    output[b] = values if value is None else value(values)
+        for product in self.products:
+            for axis, values in product.constants(read, inputs).items():
+                found[0][axis] = values
+        for variable, variable_axis, axis in self._scales:
+            scale = _uniform(read(variable), variable_axis)
+            for output in found:
+                values = output[axis] * scale
+                output[axis] = np.where(scale == 0, 0.0, values)
+        return found
 
-    def needs(self, read, outputs, inputs, gone) -> list[np.ndarray]:
+    def needs(self, read, wanted, inputs, gone) -> list[dict]:
         """Which positions of the inputs have an influence.
 
         Args:
             read: Function from a variable to its value.
-            outputs: Which positions of the outputs have an influence.
+            wanted: Which positions of the outputs have an influence.
             inputs: Constants of the inputs.
             gone: Which positions of the outputs will be removed.
         """
-        return [outputs[0] for _ in self.call.inputs]
+        found = [
+            {axis: np.zeros(len(values), bool) for axis, values in one.items()}
+            for one in inputs
+        ]
+        for source, a, b, _ in self._passes:
+            need = np.zeros(len(inputs[source][a]), bool)
+            for output in wanted:
+                if b in output:
+                    need |= output[b]
+            for variable, variable_axis, axis in self._scales:
+                if axis == b:
+                    live = _axis_any(read(variable) != 0, variable_axis)
+                    need &= live
+            found[source][a] |= need
+        for product in self.products:
+            for axis, need in product.needs(read, wanted, gone).items():
+                found[product.source][axis] |= need
+        return found
 
-    def foldable(self, read, constants: np.ndarray, index: int) -> np.ndarray:
-        """Where a removed constant input can be folded exactly (readers)."""
-        return ~np.isnan(constants)
+    def read_axes(self, index: int) -> tuple:
+        """Axes of input `index` that weights of the layer read."""
+        return tuple(
+            axis
+            for product in self.products
+            if product.source == index
+            for axis in product.reads.values()
+        )
 
-    def folds(self, read, constants: np.ndarray, index: int) -> list[tuple]:
-        """What removed constants add (readers): [(bias or None, delta)].
+    def foldable(self, read, constants: dict, index: int) -> dict:
+        """Where a removed constant can be folded exactly, by read axis."""
+        found: dict = {}
+        for product in self.products:
+            if product.source == index:
+                found.update(product.foldable(constants))
+        return found
+
+    def folds(self, read, constants: dict, index: int) -> list[tuple]:
+        """What removed constants add: [(bias or None, delta)].
 
         Args:
             read: Function from a variable to its value.
-            constants: Of input `index`; 0 where nothing is removed.
+            constants: Of input `index` by read axis; 0 where nothing goes.
             index: Of the input.
         """
-        raise NotImplementedError
+        return [
+            product.fold(read, constants)
+            for product in self.products
+            if product.source == index
+        ]
 
-    def inner_dead(self, read, outputs, gone) -> list[tuple]:
+    def bias_units(self) -> np.ndarray:
+        """The element of each entry of a bias that is to be added."""
+        return next(iter(self.products[0].made.values()))
+
+    def inner_dead(self, read, wanted, gone) -> list[tuple]:
         """Units that the layer itself reads: [(elements, which are dead)].
 
         Args:
             read: Function from a variable to its value.
-            outputs: Which positions of the outputs have an influence.
+            wanted: Which positions of the outputs have an influence.
             gone: Which positions of the outputs will be removed.
         """
         return []
@@ -159,12 +403,21 @@ class Rule:
         return None
 
     def config(self, keep) -> dict:
-        """Entries of the layer's config that change.
+        """Entries of the layer's config that are sizes.
 
         Args:
             keep: Function from elements to a boolean array: which stay.
         """
-        return {}
+        sizes = {}
+        for key, axis in self._config_axes.items():
+            ids = self.outputs[0].get(axis)
+            if ids is not None:
+                sizes[key] = int(keep(ids).sum())
+        return sizes
+
+    def rearrange(self, keep, args: tuple, kwargs: dict) -> tuple:
+        """Arguments of the call of the smaller layer."""
+        return args, kwargs
 
     def crop(self, kernel: np.ndarray) -> tuple | None:
         """How many taps can go at both ends of each axis of a kernel."""
@@ -184,64 +437,67 @@ class Rule:
         return None
 
 
+def _uniform(value: np.ndarray, axis: int) -> np.ndarray:
+    """Values along an axis where they are the same over others, else NaN."""
+    rows = np.moveaxis(np.asarray(value, np.float64), axis, 0)
+    rows = rows.reshape(len(rows), -1)
+    return np.where((rows == rows[:, :1]).all(axis=1), rows[:, 0], np.nan)
+
+
+def _axis_any(mask: np.ndarray, axis: int) -> np.ndarray:
+    rows = np.moveaxis(mask, axis, 0)
+    return rows.reshape(len(rows), -1).any(axis=1)
+
+
 class Unknown(Rule):
     """A layer without a rule: all its units stay."""
 
-    def trace(self, tracer, inputs):
-        name = type(self.op).__name__
-        how = (
-            f"the operation {name} has no rule"
-            if type(self.op).__module__.startswith("keras.src.ops")
-            else f"the layer {self.op.name} ({name}) has no rule; add one with "
-            f"@tf_ssl.structure_rule({name})"
-        )
-        return self.keep_all(tracer, inputs, how)
+    reason = None
 
-    def keep_all(self, tracer, inputs, reason):
-        """Fixes what comes in, and makes what goes out fixed."""
-        for axis in inputs:
-            if axis is not None:
-                tracer.elements.fix(axis.ids, reason)
+    def declare(self):
+        """Fixes what comes in, and what goes out."""
+        reason = self.reason
+        if reason is None:
+            name = type(self.op).__name__
+            reason = self.tracer.closed.get(
+                self.op.name
+            ) or (
+                f"the operation {name} has no rule"
+                if _is_operation(self.op)
+                else f"the layer {self.name} ({name}) has no rule; add one "
+                f"with @tf_ssl.structure_rule({name})"
+            )
+        self.keep_all(reason)
+
+    def keep_all(self, reason):
+        """Everything stays."""
+        for axes in self.inputs:
+            for ids in axes.values():
+                self.tracer.elements.fix(ids, reason)
+        for i, shape in enumerate(self.call.output_shapes):
+            if len(shape) > 1:
+                self.fresh(i, -1, reason)
+
+    def needs(self, read, wanted, inputs, gone):
         return [
-            fixed_axis(tracer, shape, self.op.name, reason)
-            for shape in self.call.output_shapes
+            {axis: np.ones(len(values), bool) for axis, values in one.items()}
+            for one in inputs
         ]
 
-    def constants(self, read, inputs):
-        return [np.full(n, np.nan) for n in self.output_lengths()]
 
-    def output_lengths(self):
-        """Positions of the last axis of each output."""
-        return [
-            (s[-1] or 0) if len(s) > 1 else 0 for s in self.call.output_shapes
-        ]
-
-    def needs(self, read, outputs, inputs, gone):
-        return [np.ones(len(x), bool) for x in inputs]
-
-
-def fixed_axis(tracer, shape, name, reason) -> Axis | None:
-    """Fresh elements along the last axis that must stay."""
-    if len(shape) < 2 or shape[-1] is None:
-        return None
-    ids = tracer.elements.new(shape[-1], Space(name, "fixed", ("out",)))
-    tracer.elements.fix(ids, reason)
-    return Axis(-1, ids)
-
-
-def data_axis(layer) -> int:
-    """The axis of channels of a layer with a data format."""
+def data_axis(layer, rank: int) -> int:
+    """The axis of channels of a layer with a data format, from the end."""
     if getattr(layer, "data_format", None) == "channels_first":
-        return 1
+        return 1 - rank
     return -1
 
 
-def call_numpy(op, call: Call, tensors) -> np.ndarray:
-    """A call with NumPy arrays instead of its tensors, in inference."""
-    args, kwargs = keras.tree.map_structure(
-        lambda x: next(tensors) if hasattr(x, "_keras_history") else x,
-        call.arguments,
-    )
-    if isinstance(op, keras.Layer) and op._call_has_training_arg:
-        kwargs = {**kwargs, "training": False}
-    return keras.ops.convert_to_numpy(op(*args, **kwargs))
+__all__ = [
+    "Rule",
+    "Unknown",
+    "activate",
+    "data_axis",
+    "has_rule",
+    "rule_of",
+    "structure_rule",
+]

@@ -1,0 +1,279 @@
+"""A model from a graph: the same calls, with other layers in some places."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from tf_ssl.graph.live_copy import copy_layer
+from tf_ssl.graph.sources import Constant, Source, Weight
+from tf_ssl.graph.walk import (
+    Bind,
+    Call,
+    Graph,
+    Nested,
+    Tensor,
+    path_of,
+)
+
+
+class Rewriter:
+    """Builds a model that makes the calls of a graph.
+
+    Layers are copied as they are, with their weights and all that they hold;
+    subclasses say what stands in for some of them. Nested models stay nested
+    models; a composite layer that `opens` gives way to what is inside.
+
+    Args:
+        graph: Of a model.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self._made: dict[int, object] = {}  # id of an op -> what stands for it
+        self._memo: dict = {}
+        self._sources: dict[int, object] = {}
+        self._names: set[str] = set()
+        # What stands for a layer and what the layer was, both kept alive.
+        self.copies: list[tuple] = []
+
+    # -- what subclasses decide ------------------------------------------
+
+    def opens(self, nested: Nested) -> bool:
+        """Whether what is inside a composite layer takes its place."""
+        return True
+
+    def successor(self, op):
+        """What stands in for a layer or operation; None: a copy of it."""
+        return None
+
+    def following(self, op) -> list:
+        """Layers that are called, one after the other, on what it makes."""
+        return []
+
+    def instead(self, call: Call, given: list):
+        """The outputs of a call, where it is not made; None: it is.
+
+        Args:
+            call: `Call`.
+            given: Values of `call.inputs`.
+        """
+        return None
+
+    def arguments(self, call: Call, args: tuple, kwargs: dict) -> tuple:
+        """Arguments of a call."""
+        return args, kwargs
+
+    def called(self, op, new, outputs) -> None:
+        """A layer's successor was called for the first time."""
+
+    def cut(self, tensor: Tensor, value: np.ndarray, source: Source):
+        """The value of a variable or array that a layer held."""
+        return value
+
+    def input(self, tensor: Tensor, is_outer: bool) -> tuple:
+        """(shape of an input, function from it to what flows on)."""
+        return tensor.shape, lambda x: x
+
+    # -- building --------------------------------------------------------
+
+    def model(self) -> keras.Model:
+        """The new model."""
+        return self._model(self.graph, None)
+
+    def _model(self, graph, nested):
+        model = graph.model
+        env: dict[int, object] = {}
+        inputs = []
+        if nested is None:
+            names = {i: t.name for i, t in enumerate(graph.inputs)}
+        else:
+            names = {}
+        for i, tensor in enumerate(graph.inputs):
+            shape, onward = self.input(tensor, nested is None)
+            made = keras.Input(
+                batch_shape=shape,
+                dtype=tensor.dtype,
+                name=names.get(i) or tensor.name,
+            )
+            inputs.append(made)
+            env[id(tensor)] = onward(made)
+        before, self._anchor = getattr(self, "_anchor", None), inputs[0]
+        chain: list | None = []
+        for item in graph.items:
+            if isinstance(item, Call) and isinstance(item.op, Bind):
+                # What comes in has been bound to an Input.
+                if any(item.outputs[0] is t for t in graph.inputs):
+                    continue
+                if item.parent is nested:
+                    continue
+            chain = self._item(item, env, chain)
+        self._anchor = before
+        outputs = [self._symbolic(env[id(t)], inputs[0]) for t in graph.outputs]
+        if isinstance(model, keras.Sequential) and chain is not None:
+            layers = [*inputs, *chain]
+            if all(isinstance(x, keras.Layer | keras.KerasTensor) for x in layers):
+                return keras.Sequential(layers, name=model.name)
+        made = keras.Model(
+            _packed(graph.inputs_structure, inputs),
+            _packed(graph.outputs_structure, outputs),
+            name=model.name,
+        )
+        made.trainable = True if not hasattr(model, "_trainable") else model._trainable
+        return made
+
+    def _item(self, item, env, chain):
+        """One call; what a Sequential model of the same calls would hold."""
+        if isinstance(item, Nested):
+            return self._nested(item, env, chain)
+        op = item.op
+        if isinstance(op, Bind):
+            env[id(item.outputs[0])] = env[id(item.inputs[0])]
+            return chain
+        if isinstance(op, Source):
+            env[id(item.outputs[0])] = self._source(item)
+            return None
+        given = [env[id(t)] for t in item.inputs]
+        outputs = self.instead(item, given)
+        if outputs is None:
+            args, kwargs = self._filled(item, env)
+            args, kwargs = self.arguments(item, args, kwargs)
+            new = self._successor(op, item.parent)
+            if isinstance(op, keras.Layer):
+                args, kwargs = keras.tree.map_structure(
+                    self._for_layer, (args, kwargs)
+                )
+            is_first = not any(old is op for old, _ in self.copies)
+            outputs = new(*args, **kwargs)
+            if is_first:
+                self.copies.append((op, new))
+                self.called(op, new, outputs)
+            for layer in self.following(op):
+                outputs = layer(outputs)
+            if chain is not None:
+                chain = [*chain, new, *self.following(op)]
+        elif chain is not None:
+            chain = None
+        flat = [x for x in keras.tree.flatten(outputs) if x is not None]
+        for tensor, value in zip(item.outputs, flat, strict=True):
+            env[id(tensor)] = value
+        return chain
+
+    def _filled(self, item, env):
+        return keras.tree.map_structure(
+            lambda x: env[id(x)] if isinstance(x, Tensor) else x,
+            (item.args, item.kwargs),
+        )
+
+    def _for_layer(self, x):
+        """Layers are called on symbolic tensors, or their weights are lost."""
+        is_array = isinstance(x, np.ndarray) or keras.ops.is_tensor(x)
+        if is_array and not isinstance(x, keras.KerasTensor) and np.ndim(x):
+            return self._symbolic(x, self._anchor)
+        return x
+
+    def _symbolic(self, x, anchor):
+        if isinstance(x, keras.KerasTensor):
+            return x
+        value = keras.ops.convert_to_numpy(x)
+        return Constant(value, name=self._named("constant"))(anchor)
+
+    def _nested(self, nested, env, chain):
+        graph = nested.graph
+        if not nested.is_model and self.opens(nested):
+            for item in graph.items:
+                self._item(item, env, None)
+            return None
+        key = id(nested.op)
+        args, kwargs = self._filled(nested, env)
+        if nested.is_model:
+            if key not in self._made:
+                made = self._model(graph, nested)
+                if isinstance(nested.op, keras.layers.TimeDistributed):
+                    made = keras.layers.TimeDistributed(
+                        made, name=nested.op.name
+                    )
+                self._made[key] = made
+            new = self._made[key]
+        else:
+            new = self._successor(nested.op, nested.parent)
+        outputs = new(*args, **kwargs)
+        flat = [x for x in keras.tree.flatten(outputs) if x is not None]
+        for tensor, value in zip(nested.outputs, flat, strict=True):
+            env[id(tensor)] = value
+        return None if chain is None else [*chain, new]
+
+    def _successor(self, op, parent):
+        key = id(op)
+        if key not in self._made:
+            new = self.successor(op)
+            if new is None:
+                if isinstance(op, keras.Layer):
+                    new = copy_layer(op, self._memo)
+                else:
+                    new = op
+            if parent is not None and not parent.is_model:
+                if isinstance(new, keras.Layer):
+                    new.name = self._named(path_of(op, parent, "_"))
+            self._made[key] = new
+        return self._made[key]
+
+    def _named(self, name):
+        """A name that nothing else in the new model has."""
+        if name in self._names:
+            name = _numbered(name, self._names)
+        self._names.add(name)
+        return name
+
+    def _source(self, call):
+        source = call.op
+        key = id(source.value)
+        if key not in self._sources:
+            value = keras.ops.convert_to_numpy(source.value)
+            value = self.cut(call.outputs[0], value, source)
+            if source.variable is None:
+                self._sources[key] = value
+            else:
+                self._sources[key] = self._weight(call, value)
+        made = self._sources[key]
+        return made if isinstance(made, np.ndarray) else made(self._anchor)
+
+    def _weight(self, call, value):
+        variable = call.op.variable
+        name = path_of(variable, call.parent, "_") if call.parent else variable.name
+        policy = variable.dtype
+        if call.op.dtype != variable.dtype:
+            policy = f"mixed_{call.op.dtype}"
+        weight = Weight(
+            value.shape,
+            variable.name,
+            variable.dtype,
+            variable.trainable,
+            name=self._named(name),
+            dtype=policy if "float" in variable.dtype else None,
+        )
+        weight.value.assign(value)
+        weight.value.regularizer = variable.regularizer
+        weight.value.constraint = variable.constraint
+        self.paired(variable, weight.value)
+        return weight
+
+    def paired(self, old, new) -> None:
+        """A variable takes the place of another."""
+
+
+def _packed(structure, flat):
+    if isinstance(structure, keras.KerasTensor) or structure is None:
+        return flat[0]
+    given = iter(flat)
+    return keras.tree.map_structure(
+        lambda x: None if x is None else next(given), structure
+    )
+
+
+def _numbered(name, taken):
+    """The name with the first number that makes it new."""
+    number = 1
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"

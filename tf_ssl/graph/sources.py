@@ -1,0 +1,126 @@
+"""Variables and arrays as layers: where values of a graph come from."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+
+class Source(keras.Operation):
+    """A variable or an array inside an opened layer; see `opening`.
+
+    Args:
+        value: `keras.Variable`, array or tensor.
+        dtype: Under which it is read.
+    """
+
+    def __init__(self, value, dtype=None):
+        super().__init__()
+        self.value = value
+        self.dtype = dtype or keras.backend.standardize_dtype(value.dtype)
+
+    @property
+    def variable(self):
+        """The variable; None for an array."""
+        return self.value if isinstance(self.value, keras.Variable) else None
+
+    def call(self, anchor):
+        return keras.ops.cast(self.value, self.dtype)
+
+    def compute_output_spec(self, anchor):
+        return keras.KerasTensor(tuple(self.value.shape), self.dtype)
+
+
+@keras.saving.register_keras_serializable(package="tf_ssl")
+class Weight(keras.layers.Layer):
+    """A variable that is added to, or multiplied with, what flows by.
+
+    Takes the place of a variable that a layer of another library, taken apart
+    by `tf_ssl.shrink`, held itself.
+
+    Args:
+        shape: Of the variable.
+        weight_name: Its name.
+        weight_dtype: Its type; None: that of the layer's policy.
+        weight_trainable: Whether it is trained.
+        **kwargs: Of `keras.layers.Layer`.
+
+    >>> Weight((2,))(keras.ops.ones((1, 3))).shape
+    TensorShape([2])
+    """
+
+    def __init__(
+        self,
+        shape,
+        weight_name="value",
+        weight_dtype=None,
+        weight_trainable=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.shape = tuple(shape)
+        self.weight_name = weight_name
+        self.weight_dtype = weight_dtype
+        self.weight_trainable = weight_trainable
+        self.value = self.add_weight(
+            self.shape,
+            initializer="zeros",
+            dtype=weight_dtype,
+            trainable=weight_trainable,
+            name=weight_name,
+        )
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, inputs):
+        return keras.ops.convert_to_tensor(self.value)
+
+    def compute_output_spec(self, inputs):
+        dtype = self.compute_dtype
+        if "float" not in str(self.value.dtype):
+            dtype = self.value.dtype
+        return keras.KerasTensor(self.shape, dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "shape": self.shape,
+            "weight_name": self.weight_name,
+            "weight_dtype": self.weight_dtype,
+            "weight_trainable": self.weight_trainable,
+        }
+
+
+@keras.saving.register_keras_serializable(package="tf_ssl")
+class Constant(keras.layers.Layer):
+    """An array that layers read, such as the numbers of positions.
+
+    Args:
+        value: Array, or nested lists of its elements.
+        value_dtype: Its type.
+        **kwargs: Of `keras.layers.Layer`.
+
+    >>> Constant([[0, 1]], "int32")(keras.ops.ones((1, 3))).numpy()
+    array([[0, 1]], dtype=int32)
+    """
+
+    def __init__(self, value, value_dtype=None, **kwargs):
+        super().__init__(**kwargs)
+        if value_dtype is None:
+            value_dtype = np.asarray(value).dtype.name
+        self.value = np.asarray(value, value_dtype)
+        self.value_dtype = value_dtype
+
+    def call(self, inputs):
+        return keras.ops.convert_to_tensor(self.value, self.value_dtype)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.value.shape, self.value_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "value": self.value.tolist(),
+            "value_dtype": self.value_dtype,
+        }

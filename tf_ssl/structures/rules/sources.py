@@ -1,0 +1,84 @@
+"""Where values come from: variables and arrays, and what binds graphs."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from tf_ssl.structures.rules.base import Rule, structure_rule
+from tf_ssl.structures.units import Space
+
+
+@structure_rule("Bind")
+class Bind(Rule):
+    """Passes a tensor into or out of a nested graph."""
+
+
+@structure_rule("Source")
+class Source(Rule):
+    """A variable or an array that an opened layer held: units on each axis."""
+
+    def declare(self):
+        value, variable = self.op.value, self.op.variable
+        shape = tuple(value.shape)
+        is_integer = "int" in keras.backend.standardize_dtype(value.dtype)
+        for axis in range(-len(shape), 0):
+            # A vector is one number a unit; of larger ones the first axis
+            # is that of the batch, places or words, which end fixed.
+            if shape[axis] == 1 or is_integer:
+                continue
+            ids = self.tracer.elements.new(
+                shape[axis], Space(self.name, "value")
+            )
+            self.outputs[0][axis] = ids
+            if variable is not None:
+                role = "norm" if len(shape) == 1 else "out"
+                if axis in self.tracer.read_axes.get(self.call.outputs[0], ()):
+                    role = "in"
+                self.tracer.slice(variable, role, ids, axis % len(shape))
+
+    def constants(self, read, inputs):
+        variable = self.op.variable
+        value = (
+            keras.ops.convert_to_numpy(self.op.value)
+            if variable is None
+            else read(variable)
+        )
+        found = {}
+        for axis, ids in self.outputs[0].items():
+            rows = np.moveaxis(np.asarray(value, np.float64), axis, 0)
+            rows = rows.reshape(len(ids), -1)
+            same = (rows == rows[:, :1]).all(axis=1)
+            found[axis] = np.where(same, rows[:, 0], np.nan)
+        return [found]
+
+
+@structure_rule("Take")
+class Take(Rule):
+    """Rows by number: other axes of the table pass."""
+
+    def declare(self):
+        table, indices = self.call.arguments["x"], self.call.arguments["indices"]
+        axis = self.op.axis
+        i = self.call.index(table)
+        for j, _ in enumerate(self.inputs):
+            if j != i:
+                self.stays("reads indices", source=j)
+        if i is None:
+            return
+        rank, out = len(table.shape), len(self.call.output_shapes[0])
+        if axis is None:
+            self.stays("flattens it", source=i)
+            return
+        axis = axis % rank - rank
+        self.stays("picks some of them", [axis], source=i)
+        more = out - rank  # axes of the indices less the one that they replace
+        self.passes(
+            {
+                a: a if a > axis else a - more
+                for a in self.inputs[i]
+                if a != axis
+            },
+            source=i,
+        )
+        del indices
