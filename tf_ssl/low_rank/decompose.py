@@ -275,7 +275,7 @@ def _energy_of_budget(budget: float, model, every) -> float:
 def _input_shapes(model):
     graph = build_graph(model)
     shapes = {}
-    for call in graph.calls:
+    for call in graph.calls():
         shapes.setdefault(id(call.op), call.input_shapes[0])
     return shapes
 

@@ -200,12 +200,8 @@ class Rebuild(Rewriter):
             id(v) in self._cut_variables for v in getattr(op, "variables", ())
         ):
             return True
-        return bool(self._changes(rule))
-
-    def _changes(self, rule) -> dict:
         before = rule.config(lambda ids: np.ones(np.shape(ids), bool))
-        after = rule.config(self._plan.keep)
-        return {k: v for k, v in after.items() if v != before.get(k)}
+        return rule.config(self._plan.keep) != before
 
     def successor(self, op):
         rule = self._rule_of.get(id(op))
@@ -214,7 +210,7 @@ class Rebuild(Rewriter):
         successor = rule.successor(self._plan.keep)
         if successor is not None:
             return successor
-        changes = self._changes(rule)
+        changes = rule.config(self._plan.keep)
         if not isinstance(op, keras.Layer):
             return _resized_operation(op, changes) if changes else op
         if any(bias is None for bias, _ in self._biases.get(id(op), ())):

@@ -467,8 +467,6 @@ class TimeDistributed(Rule):
 
     def config(self, keep):
         changes = self.inner.config(keep)
-        if not changes:
-            return {}
         config = dict(self.op.get_config()["layer"])
         config.pop("build_config", None)  # of the size before
         return {"layer": {**config, "config": {**config["config"], **changes}}}
