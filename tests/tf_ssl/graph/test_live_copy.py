@@ -3,13 +3,12 @@
 import re
 
 import keras
-
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from tests.tf_ssl.graph import layer_cases
 from tests.tf_ssl.graph.layer_cases import CASES, Composite, L, noise
-
 from tf_ssl.graph.live_copy import copy_layer, copy_value
 
 
@@ -17,7 +16,9 @@ def call(layer, inputs, training=False):
     """Outputs as arrays."""
     inputs = inputs if isinstance(inputs, list) else [inputs]
     inputs = [
-        tf.constant(x) if x.dtype.kind in "US" else keras.ops.convert_to_tensor(x)
+        tf.constant(x)
+        if x.dtype.kind in "US"
+        else keras.ops.convert_to_tensor(x)
         for x in inputs
     ]
     kwargs = {"training": training} if layer._call_has_training_arg else {}
@@ -98,8 +99,7 @@ def test_training_the_copy_leaves_the_layer(case):
         outputs = [np.ones_like(x) for x in call(other, inputs)]
         model.train_on_batch(tensors, outputs)
         assert any(
-            (a != b).any()
-            for a, b in zip(learned, values(other), strict=True)
+            (a != b).any() for a, b in zip(learned, values(other), strict=True)
         )
     else:
         call(other, inputs, training=True)
@@ -177,7 +177,9 @@ def test_what_a_memo_holds_is_taken():
 def test_a_function_that_reaches_a_layer_reaches_its_copy():
     dense = L.Dense(4)
     dense.build((None, 4))
-    layer = L.Lambda(lambda x, d=dense: d(x) @ keras.ops.transpose(dense.kernel))
+    layer = L.Lambda(
+        lambda x, d=dense: d(x) @ keras.ops.transpose(dense.kernel)
+    )
     memo = {}
     other, copied = copy_layer(layer, memo), copy_layer(dense, memo)
     copied.kernel.assign(np.eye(4))
