@@ -27,6 +27,9 @@ class Entry:
         build: Function without arguments; it returns the backbone.
         inputs: Function of a model and a batch size; it returns arrays in the
             structure that the model takes.
+        units: How many it has at least, counted by hand: heads (those that
+            share a key once) and inner units of transformers, filters that no
+            output of the model holds.
         length: Size of the axes of the inputs that the model leaves open; None:
             it leaves none open but the batch.
     """
@@ -34,6 +37,7 @@ class Entry:
     name: str
     build: Callable[[], keras.Model]
     inputs: Callable[[keras.Model, int], object]
+    units: int
     length: int | None = None
 
 
@@ -377,27 +381,30 @@ def deeplab_v3():
 
 # Class of keras_hub.models, and the family.
 _FAMILIES = (
-    ("BertBackbone", Entry("bert", bert, tokens, LENGTH)),
-    ("RobertaBackbone", Entry("roberta", roberta, tokens, LENGTH)),
-    ("DistilBertBackbone", Entry("distil_bert", distil_bert, tokens, LENGTH)),
-    ("GPT2Backbone", Entry("gpt2", gpt2, tokens, LENGTH)),
-    ("T5Backbone", Entry("t5", t5, tokens, LENGTH)),
-    ("WhisperBackbone", Entry("whisper", whisper, tokens, LENGTH)),
-    ("LlamaBackbone", Entry("llama", llama, tokens, LENGTH)),
-    ("GemmaBackbone", Entry("gemma", gemma, tokens, LENGTH)),
-    ("ViTBackbone", Entry("vit", vit, images)),
-    ("DeiTBackbone", Entry("deit", deit, images)),
-    ("MiTBackbone", Entry("mit", mit, images)),
-    ("SegFormerBackbone", Entry("segformer", segformer, images)),
-    ("SwinTransformerBackbone", Entry("swin", swin, images)),
-    ("ResNetBackbone", Entry("resnet", resnet, images)),
-    ("ResNetBackbone", Entry("resnet_vd", resnet_vd, images)),
-    ("VGGBackbone", Entry("vgg", vgg, images)),
-    ("DenseNetBackbone", Entry("densenet", densenet, images)),
-    ("XceptionBackbone", Entry("xception", xception, images)),
-    ("EfficientNetBackbone", Entry("efficientnet", efficientnet, images)),
-    ("MobileNetBackbone", Entry("mobilenet", mobilenet, images)),
-    ("CSPNetBackbone", Entry("cspnet", cspnet, images)),
-    ("RetinaNetBackbone", Entry("retinanet", retinanet, images)),
-    ("DeepLabV3Backbone", Entry("deeplab_v3", deeplab_v3, images)),
+    ("BertBackbone", Entry("bert", bert, tokens, 104, LENGTH)),
+    ("RobertaBackbone", Entry("roberta", roberta, tokens, 104, LENGTH)),
+    (
+        "DistilBertBackbone",
+        Entry("distil_bert", distil_bert, tokens, 104, LENGTH),
+    ),
+    ("GPT2Backbone", Entry("gpt2", gpt2, tokens, 104, LENGTH)),
+    ("T5Backbone", Entry("t5", t5, tokens, 216, LENGTH)),
+    ("WhisperBackbone", Entry("whisper", whisper, tokens, 248, LENGTH)),
+    ("LlamaBackbone", Entry("llama", llama, tokens, 100, LENGTH)),
+    ("GemmaBackbone", Entry("gemma", gemma, tokens, 96, LENGTH)),
+    ("ViTBackbone", Entry("vit", vit, images, 104)),
+    ("DeiTBackbone", Entry("deit", deit, images, 104)),
+    ("MiTBackbone", Entry("mit", mit, images, 396)),
+    ("SegFormerBackbone", Entry("segformer", segformer, images, 444)),
+    ("SwinTransformerBackbone", Entry("swin", swin, images, 780)),
+    ("ResNetBackbone", Entry("resnet", resnet, images, 848)),
+    ("ResNetBackbone", Entry("resnet_vd", resnet_vd, images, 864)),
+    ("VGGBackbone", Entry("vgg", vgg, images, 96)),
+    ("DenseNetBackbone", Entry("densenet", densenet, images, 368)),
+    ("XceptionBackbone", Entry("xception", xception, images, 152)),
+    ("EfficientNetBackbone", Entry("efficientnet", efficientnet, images, 464)),
+    ("MobileNetBackbone", Entry("mobilenet", mobilenet, images, 168)),
+    ("CSPNetBackbone", Entry("cspnet", cspnet, images, 152)),
+    ("RetinaNetBackbone", Entry("retinanet", retinanet, images, 848)),
+    ("DeepLabV3Backbone", Entry("deeplab_v3", deeplab_v3, images, 1368)),
 )

@@ -20,11 +20,13 @@ import numpy as np
 import tf_ssl
 
 # Way -> roles of the weights that are zeroed. "out": all that makes a unit;
-# "in": all that reads it.
+# "in": all that reads it; "constant": the kernels that make it, while biases
+# and shifts live on.
 MODES = {
     "all": ("out", "norm", "in"),
     "out": ("out", "norm"),
     "in": ("in",),
+    "constant": ("out",),
 }
 SHARE = 1 / 3
 BATCH = 3
@@ -43,6 +45,8 @@ class Report:
         structures: Number found, inputs not counted.
         units: Of these.
         planted: Units that were made dead.
+        effect: Of that on the outputs, max|a - b| / max|a|; where it is next to
+            nothing, the rest says nothing either.
         removed: Of the planted ones, those that went.
         difference: Largest difference of outputs between the model with its
             zeros and the small one.
@@ -62,6 +66,7 @@ class Report:
     structures: int | None = None
     units: int | None = None
     planted: int | None = None
+    effect: float | None = None
     removed: int | None = None
     difference: float | None = None
     parameters: tuple[int, int] | None = None
@@ -176,9 +181,11 @@ def _shrunk(entry, result):
     own = [s for s in structures if s.kind != "input"]
     result.structures = len(own)
     result.units = sum(s.size for s in own)
+    whole = outputs(model, inputs)
     planted = plant(structures, result.mode)
     result.planted = sum(map(len, planted.values()))
     expected = outputs(model, inputs)
+    result.effect = difference(whole, expected)
     with _step(result, "shrink"):
         # We measure the difference ourselves: a wrong model is a row as well.
         small = tf_ssl.shrink(
@@ -267,7 +274,8 @@ def plant(structures, mode: str, share: float = SHARE, seed: int = 5) -> dict:
         count = min(max(1, round(share * structure.size)), structure.size - 1)
         units = random.permutation(structure.size)[:count]
         for part in structure.of(MODES[mode]):
-            part.zero(units)
+            if not (mode == "constant" and part.is_bias):
+                part.zero(units)
         planted[structure.name] = units
     return planted
 
@@ -312,7 +320,9 @@ with open("inputs.pickle", "rb") as file:
 try:
     model = keras.models.load_model("model.keras", compile=False)
 except Exception as error:
-    while error.__cause__ or error.__context__:
+    while not isinstance(error, ImportError) and (
+        error.__cause__ or error.__context__
+    ):
         error = error.__cause__ or error.__context__
     sys.exit(f"{type(error).__name__}: {error}")
 actual = keras.tree.flatten(model(inputs, training=False))
