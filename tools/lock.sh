@@ -4,7 +4,8 @@
 #   tools/lock.sh 3.10 3.11 3.12
 #
 # Each version is installed into a throw-away virtual environment, checked with
-# `pip check`, and written to requirements/py<version>.txt.
+# `pip check`, and written to requirements/py<version>.txt. That what no_deps.txt
+# pins by hand imports beside it is checked as well.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,6 +21,9 @@ for version in "${@:?versions of Python, such as 3.11}"; do
     echo "# Made by tools/lock.sh ${version} from requirements.in."
     "${folder}/bin/python" -m pip freeze --all | grep -v '^pip=='
   } >"requirements/py${version}.txt"
+  "${folder}/bin/python" -m pip install --quiet --no-deps \
+    --requirement requirements/no_deps.txt
+  "${folder}/bin/python" -c 'import keras_hub'
   echo "requirements/py${version}.txt: $(grep -c == "requirements/py${version}.txt") packages"
   rm -rf "${folder}"
 done

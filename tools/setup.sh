@@ -146,13 +146,15 @@ make_venv() {
 
 install_dependencies() {
   local key
-  key="$(hash_files "${lock}")"
+  key="$(hash_files "${lock}" "${no_deps}")"
   if is_fresh dependencies "${key}"; then
     done_with "up to date"
     return
   fi
   run_logged "${logs}/dependencies.log" "${venv}/bin/python" -m pip install \
     --disable-pip-version-check --requirement "${lock}"
+  run_logged "${logs}/no_deps.log" "${venv}/bin/python" -m pip install \
+    --disable-pip-version-check --no-deps --requirement "${no_deps}"
   set_fresh dependencies "${key}"
   done_with "$(grep -c == "${lock}") packages installed"
 }
@@ -210,6 +212,7 @@ build_ops="${TF_TERNGRAD_BUILD_OPS:-1}"
 
 check_tools
 lock="requirements/py${python_version}.txt"
+no_deps="requirements/no_deps.txt"
 tensorflow_version="$(sed -n 's/^tensorflow[-_]cpu==//p' "${lock}")"
 if [[ "${1:-}" == --check ]]; then
   exit
