@@ -69,7 +69,7 @@ def state_of(model) -> list[keras.Variable]:
     """
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in model._flatten_layers():
-        for value in keras.tree.flatten(list(vars(layer).values())):
+        for value in _held(layer):
             if isinstance(value, keras.random.SeedGenerator):
                 value = value.state
             if isinstance(value, keras.Variable):
@@ -223,3 +223,12 @@ def _exact(name, a, b) -> float:
             f"shapes {a.shape} and {b.shape}"
         )
     return 0.0 if (a == b).all() else np.inf
+
+
+def _held(layer):
+    """What a layer holds, in lists too."""
+    for value in vars(layer).values():
+        if isinstance(value, list | tuple):
+            yield from value
+        else:
+            yield value
