@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from typing import Any
 
 import keras
@@ -210,14 +211,17 @@ def _kind(node):
 
 
 def _first_line(error):
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    text = lines[-1] if lines else ""
-    for line in lines:
-        if line.startswith("Error encountered") or "Arguments received" in line:
-            break
-        text = line
-        break
-    return text.strip()[:200]
+    """What went wrong, without what Keras puts around it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [
+        re.sub(r"\x1b\[\d+m", "", line)
+        for line in lines
+        if line
+        and "Exception encountered when calling" not in line
+        and "Could not automatically infer" not in line
+        and "Error encountered" not in line
+    ]
+    return lines[0][:200] if lines else ""
 
 
 def _open(layer, arguments, tensors, shapes) -> Opened:
@@ -356,7 +360,17 @@ def _symbolic(layer, anchor):
             args = keras.tree.map_structure(
                 lambda x: source(x) if keras.ops.is_tensor(x) else x, args
             )
-        return call(self, *args, **kwargs)
+        try:
+            return call(self, *args, **kwargs)
+        except ValueError as error:
+            if "returned a non-tensor" not in str(error):
+                raise
+            # Keras' graphs have no place for None among outputs.
+            args, kwargs = keras.tree.map_structure(
+                lambda x: _as_called(self, x), (args, kwargs)
+            )
+            with _symbolic(self, anchor):
+                return self.call(*args, **kwargs)
 
     def convert_to_tensor(x, dtype=None, *args, **kwargs):
         if isinstance(x, keras.KerasTensor):
@@ -412,39 +426,49 @@ def _take_batch_out(node):
     op = node.operation
     if isinstance(op, keras.Layer | Source):
         return
-    if type(op).__name__ == "Reshape":
-        shape = tuple(op.newshape)
-        if any(_is_batch(n) for n in shape):
-            known = node.outputs[0].shape
-            new = tuple(
-                -1 if _is_batch(n) else known[i] if n == -1 else n
-                for i, n in enumerate(shape)
-            )
-            if new.count(-1) > 1 or None in new:
-                raise CannotOpen(
-                    "it reshapes its batch and another unknown size at once"
-                )
-            node.operation = type(op)(new)
+    name = type(op).__name__
+    held = {k: v for k, v in vars(op).items() if k[0] != "_"}
+    if any(isinstance(v, list | tuple) and None in v for v in held.values()):
+        raise CannotOpen(f"its operation {name} needs a size that is not known")
+    if name == "Reshape":
+        _reshape_any_batch(node)
         return
-    held = (vars(op), node.arguments.args, node.arguments.kwargs)
-    for value in keras.tree.flatten(
-        [
-            {k: v for k, v in held[0].items() if k[0] != "_"},
-            *held[1:],
-        ]
-    ):
-        if _is_batch(value):
+
+    def any_batch(x):
+        if _is_batch(x):
             raise CannotOpen(
-                f"its operation {type(op).__name__} is given the size of the "
-                "batch"
+                f"its operation {name} is given the size of the batch"
             )
-    for arguments in (node.arguments.args, node.arguments.kwargs):
-        for value in keras.tree.flatten(arguments):
-            if keras.ops.is_tensor(value) and BATCH in tuple(value.shape):
-                raise CannotOpen(
-                    f"its operation {type(op).__name__} is given an array with "
-                    "an entry for each example"
-                )
+        if not keras.ops.is_tensor(x) or not any(map(_is_batch, x.shape)):
+            return x
+        value = keras.ops.convert_to_numpy(x)
+        if _is_batch(value.shape[0]) and (value == value[:1]).all():
+            return value[:1]  # the same for each example
+        raise CannotOpen(
+            f"its operation {name} is given an array with an entry for each "
+            "example"
+        )
+
+    for value in keras.tree.flatten(held):
+        any_batch(value)
+    node.arguments.args, node.arguments.kwargs = keras.tree.map_structure(
+        any_batch, (node.arguments.args, node.arguments.kwargs)
+    )
+
+
+def _reshape_any_batch(node):
+    op = node.operation
+    shape = tuple(op.newshape)
+    if not any(map(_is_batch, shape)):
+        return
+    known = node.outputs[0].shape
+    new = tuple(
+        -1 if _is_batch(n) else known[i] if n == -1 else n
+        for i, n in enumerate(shape)
+    )
+    if new.count(-1) > 1 or None in new:
+        raise CannotOpen("it reshapes its batch and another unknown size at once")
+    node.operation = type(op)(new)
 
 
 def _is_batch(value) -> bool:

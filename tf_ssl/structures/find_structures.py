@@ -123,6 +123,7 @@ def _group(found):
         (elements.spaces[space].name, reason)
         for space, reason in sorted(reasons.items())
         if elements.spaces[space].is_named
+        and elements.spaces[space].kind != "input"
     ]
     grouped = [
         ([elements.spaces[s] for s in spaces], sorted(roots))

@@ -195,7 +195,8 @@ class Moves(Rule):
         """Whether units are passed one by one, in order."""
         _, row_labels = self.sources[o][out_axis]
         (size,) = {len(a[axis]) for a in self.inputs if axis in a} or {0}
-        return [list(x) for x in row_labels] == [[i] for i in range(size)]
+        own = [[x for x in labels if x != _ABSENT] for labels in row_labels]
+        return own == [[i] for i in range(size)]
 
     def _give_up(self, what, axis):
         for axes in self.inputs:

@@ -123,6 +123,8 @@ class Product:
                         only_if_exact=True,
                     )
         elif isinstance(self.activation, keras.Layer):
+            if not self.activation.built:  # Keras waits for numbers
+                self.activation.build(rule.call.output_shapes[0])
             alpha = getattr(self.activation, "alpha", None)
             if isinstance(alpha, keras.Variable):
                 for axis, ids in self.made.items():
