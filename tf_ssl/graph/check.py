@@ -69,7 +69,7 @@ def state_of(model) -> list[keras.Variable]:
     """
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in model._flatten_layers():
-        for value in keras.tree.flatten(list(vars(layer).values())):
+        for value in _flat(list(vars(layer).values())):
             if isinstance(value, keras.random.SeedGenerator):
                 value = value.state
             if isinstance(value, keras.Variable):
@@ -171,6 +171,15 @@ def tolerance_of(model) -> float:
     ):
         kinds.add("tf32")
     return max(_TOLERANCES.get(kind, 0.0) for kind in (*kinds, "float64"))
+
+
+def _flat(value) -> list:
+    """What lists, tuples and dicts hold; keys need no order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [x for part in value for x in _flat(part)]
+    return [value]
 
 
 def _outputs(model, inputs) -> list[np.ndarray]:
