@@ -69,7 +69,7 @@ def state_of(model) -> list[keras.Variable]:
     """
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in model._flatten_layers():
-        for value in _held(layer):
+        for value in _flat(list(vars(layer).values())):
             if isinstance(value, keras.random.SeedGenerator):
                 value = value.state
             if isinstance(value, keras.Variable):
@@ -173,6 +173,15 @@ def tolerance_of(model) -> float:
     return max(_TOLERANCES.get(kind, 0.0) for kind in (*kinds, "float64"))
 
 
+def _flat(value) -> list:
+    """What lists, tuples and dicts hold; keys need no order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [x for part in value for x in _flat(part)]
+    return [value]
+
+
 def _outputs(model, inputs) -> list[np.ndarray]:
     outputs = keras.tree.flatten(model(inputs, training=False))
     return [_array(x) for x in outputs if x is not None]
@@ -223,12 +232,3 @@ def _exact(name, a, b) -> float:
             f"shapes {a.shape} and {b.shape}"
         )
     return 0.0 if (a == b).all() else np.inf
-
-
-def _held(layer):
-    """What a layer holds, in lists too."""
-    for value in vars(layer).values():
-        if isinstance(value, list | tuple):
-            yield from value
-        else:
-            yield value

@@ -9,6 +9,7 @@ from tf_ssl import checks
 from tf_ssl.graph import check
 from tf_ssl.graph.sample import random_inputs
 
+from tf_ssl.shrinking.optimizer_state import optimizer_for
 from tf_ssl.shrinking.plan import make_plan
 from tf_ssl.shrinking.rebuild import Rebuild
 from tf_ssl.shrinking.report import ShrinkReport

@@ -119,6 +119,13 @@ def test_values_count_and_states_do_not_move():
     assert differences(model, [(kernel, value)], other, noise(2, 5, 4)) == [0]
 
 
+def test_state_of_a_model_after_fit():
+    model = dense()
+    model.compile("adam", "mse")
+    model.fit(noise(4, 4), noise(4, 3), verbose=0)
+    assert {id(v) for v in model.variables} <= {id(v) for v in state_of(model)}
+
+
 def test_training_flag_is_off():
     model = keras.Sequential([keras.Input((4,)), L.Dropout(0.9)])
     assert differences(model, [], dense_of_ones(), noise(2, 4)) == [0.0]
