@@ -205,7 +205,7 @@ class _Builder:
             graph = self._functional(model, function, None)
         else:
             try:
-                opened = opening.open_model(model, length)
+                opened = opening.open_model(model, self._is_known, length)
             except opening.CannotOpen as error:
                 raise ValueError(
                     "Invalid value for argument model. Expected a built "
@@ -312,7 +312,7 @@ class _Builder:
             return None
         else:
             try:
-                opened = opening.open_layer(op, node)
+                opened = opening.open_layer(op, node, self._is_known)
             except opening.CannotOpen as error:
                 self._closed[id(op)] = (op.name, str(error))
                 return None

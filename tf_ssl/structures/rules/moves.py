@@ -8,6 +8,8 @@ that what remains lies along one.
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 from keras import layers
@@ -50,26 +52,42 @@ class Moves(Rule):
         self._offsets = np.cumsum(
             [0, *(max(map(len, a.values()), default=0) for a in self.inputs)]
         )
-        # What the sizes of tensors are where they are not known.
         for axis in sorted({a for axes in self.inputs for a in axes}):
-            labels = [self._labels(i, axis) for i in range(len(self.inputs))]
-            if any(label is None for label in labels):
-                self._give_up("changes a shape that is not known", axis)
-                continue
-            try:
-                moved = self._run(labels)
-            except Exception:  # what it is depends on the operation
+            moved = None
+            for batch in dict.fromkeys((1, self._batch())):
+                moved = moved or self._moved(axis, batch)
+            if moved is None:
                 self._give_up("changes a shape that is not known", axis)
                 continue
             for o, array in enumerate(moved):
                 self._land(o, axis, array)
 
-    def _sizes(self, shape):
-        return [1 if i == 0 and n is None else n or 2 for i, n in enumerate(shape)]
+    def _batch(self):
+        """A batch size that a reshape can take apart (windows of images)."""
+        known = [
+            math.prod(n for n in shape if n is not None)
+            for shape in (self.call.input_shapes[0], self.call.output_shapes[0])
+        ]
+        return known[1] // math.gcd(*known)
 
-    def _labels(self, index, axis):
+    def _moved(self, axis, batch):
+        """Where positions along an axis land; None: not known."""
+        labels = [
+            self._labels(i, axis, batch) for i in range(len(self.inputs))
+        ]
+        if any(label is None for label in labels):
+            return None
+        try:
+            return self._run(labels)
+        except Exception:  # what it is depends on the operation
+            return None
+
+    def _labels(self, index, axis, batch):
         """Numbers of positions, of an input's shape."""
-        shape = self._sizes(self.call.input_shapes[index])
+        shape = [
+            batch if i == 0 and n is None else n or 2
+            for i, n in enumerate(self.call.input_shapes[index])
+        ]
         if np.prod(shape, dtype=float) > _LARGEST:
             return None
         ids = self.inputs[index].get(axis)
