@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras.src.ops.node import Node  # as Operation's own calls make it
 
-from tf_ssl.graph.sources import Source
+from tf_ssl.graph.sources import Rows, Source
 
 # A batch size that no model has: where it turns up in an argument, the layer
 # has asked for the size of its batch.
@@ -270,7 +270,9 @@ class _Opener:
                 args, kwargs = keras.tree.map_structure(
                     lambda x: _as_called(layer, x), (args, kwargs)
                 )
-                outputs = layer.call(*args, **kwargs)
+                outputs = keras.tree.map_structure(
+                    self._visible_output, layer.call(*args, **kwargs)
+                )
         finally:
             self._anchor = before
         if reads.variables:
@@ -289,6 +291,12 @@ class _Opener:
         for node in found:
             _take_batch_out(node)
         return Opened(inputs, positions, made, found, structure, outputs)
+
+    def _visible_output(self, x):
+        is_number = keras.ops.is_tensor(x) and not isinstance(
+            x, keras.KerasTensor
+        )
+        return Source(x)(self._anchor) if is_number else x
 
     @contextlib.contextmanager
     def _symbolic(self, layer):
@@ -320,7 +328,10 @@ class _Opener:
                 )
                 is_symbolic = True
             if not is_symbolic or self._is_known(inner):
-                return call(inner, *args, **kwargs)
+                outputs = call(inner, *args, **kwargs)
+                if isinstance(inner, keras.layers.EinsumDense):
+                    return _know_lengths(inner, args, outputs)
+                return outputs
             return self._inner(inner, args, kwargs, call)
 
         try:
@@ -343,8 +354,11 @@ class _Opener:
             if not layer.built:
                 raise CannotOpen("it is not built")
             opened = self.first_that_works(layer, (args, kwargs))
-        except CannotOpen:
-            outputs = call(layer, *args, **kwargs)
+        except CannotOpen as error:
+            try:
+                outputs = call(layer, *args, **kwargs)
+            except Exception:  # whatever the layer's own code raises
+                raise CannotOpen(f"{layer.name} in it: {error}") from error
             self._seen.setdefault(id(layer), []).append(outputs)
             return outputs
         outputs = opened.outputs_structure
@@ -372,6 +386,22 @@ def _node_of(layer, args, kwargs, outputs, opened):
     node = Node(layer, call_args=args, call_kwargs=kwargs, outputs=tensors)
     node.opened = opened
     return outputs
+
+
+def _know_lengths(layer, args, outputs):
+    """A result with the sizes that an EinsumDense forgets."""
+    given, _, made = re.split(",|->", layer.equation.replace(" ", ""))
+    if "." in given or None not in outputs.shape[1:]:
+        return outputs
+    sizes = dict(zip(given, args[0].shape, strict=True))
+    shape = tuple(
+        sizes.get(x) if n is None else n
+        for x, n in zip(made, outputs.shape, strict=True)
+    )
+    known = keras.KerasTensor(shape, outputs.dtype, name=outputs.name)
+    known._keras_history = outputs._keras_history
+    layer._inbound_nodes[-1].outputs[:] = [known]
+    return known
 
 
 def _visible(layer, value, source):
@@ -485,10 +515,7 @@ class _Patches:
 
     def _in_rows(self, x):
         """x for each example of the batch."""
-        anchor, ops = self._anchor, keras.ops
-        first = anchor[(slice(None), *[0] * (len(anchor.shape) - 1))]
-        zeros = ops.cast(ops.zeros_like(first), x.dtype)
-        return x + ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        return Rows()(x, self._anchor)
 
     def _tile(self, x, repeats):
         if (

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tf_ssl.graph.live_copy import copy_layer
-from tf_ssl.graph.sources import Constant, Source, Weight
+from tf_ssl.graph.sources import Constant, Rows, Source, Weight
 from tf_ssl.graph.walk import (
     Bind,
     Call,
@@ -144,7 +144,9 @@ class Rewriter:
                     self._for_layer, (args, kwargs)
                 )
             is_first = not any(old is op for old, _ in self.copies)
-            outputs = new(*args, **kwargs)
+            # Of rows, what they are made of: no operation of ours.
+            call = op.call if isinstance(op, Rows) else new
+            outputs = call(*args, **kwargs)
             if is_first:
                 self.copies.append((op, new))
                 self.called(op, new, outputs)

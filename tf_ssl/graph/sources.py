@@ -31,6 +31,19 @@ class Source(keras.Operation):
         return keras.KerasTensor(tuple(self.value.shape), self.dtype)
 
 
+class Rows(keras.Operation):
+    """The same for each example of a batch: x + 0, in as many rows."""
+
+    def call(self, x, anchor):
+        ops = keras.ops
+        first = anchor[(slice(None), *[0] * (len(anchor.shape) - 1))]
+        zeros = ops.cast(ops.zeros_like(first), x.dtype)
+        return x + ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+
+    def compute_output_spec(self, x, anchor):
+        return keras.KerasTensor((anchor.shape[0], *x.shape[1:]), x.dtype)
+
+
 @keras.saving.register_keras_serializable(package="tf_ssl")
 class Weight(keras.layers.Layer):
     """A variable that is added to, or multiplied with, what flows by.

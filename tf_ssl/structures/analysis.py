@@ -114,6 +114,7 @@ def trace(model, length=None, exact=True) -> Trace:
     for tensor in graph.outputs:
         for ids in axes.get(tensor, {}).values():
             tracer.elements.fix(ids, "it is an output of the model")
+    tracer.elements.fix_unnamed("no layer makes it")
     roots = tracer.elements.roots(tracer.elements.all())
     input_roots = {int(roots[i]) for ids in inputs for i in ids}
     fixed = tracer.elements.fixed(exact)

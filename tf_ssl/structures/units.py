@@ -92,6 +92,14 @@ class Elements:
         for i in np.unique(ids):
             reasons.setdefault(int(i), reason)
 
+    def fix_unnamed(self, reason: str) -> None:
+        """Units of which no space is named must stay."""
+        roots = self.roots(self.all())
+        is_named = np.array([s.is_named for s in self.spaces], bool)
+        named = np.zeros(len(roots), bool)
+        named[roots[is_named[self._space_of]]] = True
+        self.fix(np.flatnonzero(~named[roots]), reason)
+
     def fixed(self, exact: bool = True) -> dict[int, str]:
         """Root -> why the unit must stay."""
         result: dict[int, str] = {}

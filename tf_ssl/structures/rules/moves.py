@@ -343,6 +343,8 @@ class Moves(Rule):
             if ids is None or not isinstance(part, slice):
                 continue
             stays = keep(ids)
+            if stays.all():
+                continue
             start, stop, _ = part.indices(len(ids))
             parts[position] = slice(
                 int(stays[:start].sum()), int(stays[:stop].sum())

@@ -14,6 +14,11 @@ class Bind(Rule):
     """Passes a tensor into or out of a nested graph."""
 
 
+@structure_rule("Rows")
+class Rows(Rule):
+    """The same for each example: of the batch only its size is read."""
+
+
 @structure_rule("Source")
 class Source(Rule):
     """A variable or an array that an opened layer held: units on each axis."""
@@ -25,7 +30,7 @@ class Source(Rule):
         for axis in range(-len(shape), 0):
             # A vector is one number a unit; of larger ones the first axis
             # is that of the batch, places or words, which end fixed.
-            if shape[axis] == 1 or is_integer:
+            if shape[axis] < 2 or is_integer:
                 continue
             ids = self.tracer.elements.new(
                 shape[axis], Space(self.name, "value")
@@ -48,6 +53,8 @@ class Source(Rule):
         for axis, ids in self.outputs[0].items():
             rows = np.moveaxis(np.asarray(value, np.float64), axis, 0)
             rows = rows.reshape(len(ids), -1)
+            if not rows.size:
+                continue
             same = (rows == rows[:, :1]).all(axis=1)
             found[axis] = np.where(same, rows[:, 0], np.nan)
         return [found]
