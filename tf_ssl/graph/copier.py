@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import keras
@@ -95,7 +96,9 @@ class Copier(ValueCopier):
         return new
 
     def _tf_variable(self, old):
-        with tf.init_scope():
+        strategy = getattr(old, "distribute_strategy", None)
+        scope = strategy.scope() if strategy else contextlib.nullcontext()
+        with tf.init_scope(), scope:
             new = tf.Variable(
                 old.read_value(),
                 trainable=old.trainable,
@@ -114,12 +117,8 @@ class Copier(ValueCopier):
                 self._keep(variable, variable)
         new = self._keep(old, blank(type(old)))
         attributes = vars(new)
-        before = {
-            k: v
-            for k, v in vars(old).items()
-            if k not in ("build", "quantize", *_OF_CALLS)
-        }
-        for name in set(attributes) - set(before) - {"build", "quantize"}:
+        before = {k: v for k, v in vars(old).items() if k not in _OF_CALLS}
+        for name in set(attributes) - set(before):
             del attributes[name]
         for name in _OF_CALLS:
             if name in vars(old):
@@ -170,9 +169,8 @@ class Copier(ValueCopier):
 
     def _keras_tensor(self, old):
         new = self._keep(old, copy.copy(old))
-        vars(new).pop("_keras_history", None)
-        if "_keras_mask" in vars(new):
-            vars(new)["_keras_mask"] = self(old._keras_mask)
+        for name in ("_keras_history", "_keras_mask"):  # of the old graph
+            vars(new).pop(name, None)
         return new
 
 

@@ -84,7 +84,8 @@ def resized_layer(layer, changes: dict, memo: dict | None = None):
         changes: Entries of its config. That of an inner layer is a layer, which
             is taken as it is, or a dict: changes of the inner layer's config,
             or a serialized layer, of which what differs is a change.
-        memo: As for `copy_layer`, for what is copied.
+        memo: As for `copy_layer`, for what is copied; the layer and the new one
+            are put in.
 
     Raises:
         ValueError: The config cannot be had or does not make a layer.
@@ -101,10 +102,13 @@ def resized_layer(layer, changes: dict, memo: dict | None = None):
         raise _no_config(layer, "get_config", error) from error
     live = _live_entries(layer, config, changes, memo)
     if "dtype" in config:
-        live["dtype"] = layer.dtype_policy
+        live["dtype"] = copy_value(layer.dtype_policy, memo)
     given = {**config, **changes}
     new = _from_config(layer, given, live)
     new.name = layer.name
+    if memo is not None:
+        memo[id(layer)] = new
+        memo.setdefault(id(memo), []).append(layer)
     _keep_flags(layer, new)
     _after_build(layer, new)
     return new
@@ -140,6 +144,8 @@ def _attribute(layer, name):
 
 
 def _inner(layer, name, change, memo):
+    if change is None and id(layer) in (memo or {}):
+        return memo[id(layer)]
     if change is None and not layer.variables:
         return copy_layer(layer, memo)
     change = change or {}

@@ -22,7 +22,7 @@ STATE = (
 )
 TRACKABLE = tf.__internal__.tracking.Trackable
 # Never written to by what reads them, or not to be had twice.
-SHARED = (
+_SHARED = (
     type(None),
     bool,
     int,
@@ -42,7 +42,15 @@ SHARED = (
     tf.DType,
     tf.TensorShape,
     tf.TypeSpec,
+    tf.distribute.Strategy,
 )
+
+
+def is_shared(value) -> bool:
+    """Whether a copy holds the same object."""
+    if isinstance(value, keras.dtype_policies.DTypePolicyMap):
+        return False  # quantizing a layer writes to it
+    return isinstance(value, _SHARED) or tf.is_tensor(value)
 
 
 def parts(value) -> list:

@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from tf_ssl.graph.reach import (
-    SHARED,
     STATE,
     TRACKABLE,
     is_empty,
     is_plain,
+    is_shared,
     parts,
 )
 
@@ -35,10 +35,14 @@ class ValueCopier:
         """The copy of a value."""
         if id(value) in self.memo:
             return self.memo[id(value)]
-        if isinstance(value, SHARED) or tf.is_tensor(value):
+        if is_shared(value):
             return value
         if isinstance(value, np.ndarray):
             return self._keep(value, value.copy())
+        if isinstance(value, tf.random.Generator):
+            state, algorithm = value.state.read_value(), value.algorithm
+            new = tf.random.Generator.from_state(state, algorithm)
+            return self._keep(value, new)
         if isinstance(value, TRACKABLE) and isinstance(
             value, list | dict | tuple
         ):
@@ -164,7 +168,7 @@ class ValueCopier:
             return True
         if self.memo.get(id(value), value) is not value:
             return True
-        if depth == 0 or isinstance(value, SHARED) or tf.is_tensor(value):
+        if depth == 0 or is_shared(value):
             return False
         return any(self._holds_state(x, depth - 1) for x in parts(value))
 

@@ -1,6 +1,9 @@
 """Tests of copies of layers, tf_ssl/graph/live_copy.py and copier.py."""
 
+import collections
+import gc
 import re
+import weakref
 
 import keras
 import numpy as np
@@ -231,6 +234,96 @@ def test_a_tensorflow_variable_and_module():
     assert (other.b.name, other.b.trainable) == ("b:0", False)
 
 
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_a_copy_can_be_quantized(mode):
+    layer = L.Dense(8)
+    layer(noise(2, 4))
+    other = copy_layer(layer)
+    other.quantize(mode)
+    assert layer.quantization_mode is None
+    before = [v.path for v in layer.variables]
+    layer.quantize(mode)
+    assert before != [v.path for v in layer.variables]
+    assert [v.path for v in other.variables] == [
+        v.path for v in layer.variables
+    ]
+    equal(call(layer, noise(2, 4)), call(other, noise(2, 4)))
+
+
+def test_a_copy_can_get_lora():
+    layer = L.Dense(8)
+    layer(noise(2, 4))
+    other = copy_layer(layer)
+    other.enable_lora(2)
+    assert [v.name for v in other.trainable_variables] == [
+        "bias",
+        "lora_kernel_a",
+        "lora_kernel_b",
+    ]
+    assert [v.name for v in layer.trainable_variables] == ["kernel", "bias"]
+
+
+def test_parts_of_a_copy_can_be_replaced():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3), L.Dense(2)])
+    other = copy_layer(model)
+    other.pop()
+    other.add(L.Dense(5))
+    assert other(noise(2, 4)).shape == (2, 5)
+    assert model(noise(2, 4)).shape == (2, 2)
+
+
+def test_a_tensorflow_generator():
+    class Noise(L.Layer):
+        def __init__(self):
+            super().__init__()
+            self.generator = tf.random.Generator.from_seed(3)
+
+        def call(self, x):
+            return x + self.generator.normal(tf.shape(x))
+
+    layer = Noise()
+    layer(noise(2, 4))
+    other = copy_layer(layer)
+    drawn = [other(noise(2, 4)).numpy() for _ in range(2)]
+    assert (drawn[0] != drawn[1]).any()
+    np.testing.assert_array_equal(layer(noise(2, 4)), drawn[0])
+
+
+def test_types_by_path_are_those_of_the_copy():
+    policies = keras.dtype_policies.DTypePolicyMap()
+    policies["(.*/)?one"] = keras.DTypePolicy("mixed_bfloat16")
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            L.Dense(3, dtype=policies, name="one"),
+            L.Dense(3, dtype=policies, name="two"),
+        ]
+    )
+    one, two = copy_layer(model).layers
+    assert one.dtype_policy is two.dtype_policy is not policies
+    assert (one.compute_dtype, two.compute_dtype) == ("bfloat16", "float32")
+    two.dtype_policy = "float16"
+    assert model.layers[1].compute_dtype == "float32"
+
+
+def test_under_a_distribution_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = keras.Sequential(
+            [keras.Input((4,)), L.Dense(3), L.BatchNormalization()]
+        )
+        model.compile("sgd", "mse")
+    other = copy_layer(model)
+    with strategy.scope():
+        other.compile("sgd", "mse")
+    assert other.distribute_strategy is strategy
+    kernels = [m.layers[0].kernel._value for m in (model, other)]
+    assert type(kernels[0]) is type(kernels[1])
+    before = values(model)
+    other.fit(noise(4, 4), noise(4, 3), verbose=0)
+    equal(before, values(model))
+
+
 def test_a_functional_model_keeps_its_graph(tmp_path):
     x = keras.Input((4,), name="x")
     shared = L.Dense(4, name="shared")
@@ -271,6 +364,18 @@ def test_masks_pass_through_a_copied_model():
     assert (other(x) != other(np.maximum(x, 4))).numpy().any()
 
 
+def test_a_copy_does_not_hold_the_model():
+    x = keras.Input((3,))
+    y = L.LSTM(2, return_sequences=True)(L.Embedding(5, 4, mask_zero=True)(x))
+    model = keras.Model(x, y)
+    other = copy_layer(model)
+    gone = weakref.ref(model.layers[1])
+    del model, x, y
+    gc.collect()
+    assert gone() is None
+    assert other(np.array([[1, 2, 0]])).shape == (1, 3, 2)
+
+
 def test_a_compiled_model_s_copy_is_not_compiled():
     model = keras.Sequential([keras.Input((4,)), L.Dense(2)])
     model.compile("adam", "mse", metrics=["mae"])
@@ -300,6 +405,26 @@ def test_an_operation():
     other = copy_layer(operation)
     assert other is not operation and not other._inbound_nodes
     np.testing.assert_array_equal(other(noise(2, 4), 1.0), noise(2, 4) + 1)
+
+
+def test_collections_stay_what_they_are():
+    Pair = collections.namedtuple("Pair", "first second")
+    variable = keras.Variable([1.0], name="v")
+    counts = collections.defaultdict(list, {"v": [variable]})
+    values = {
+        "counts": counts,
+        "ordered": collections.OrderedDict(b=variable, a=1),
+        "pair": Pair(variable, {3}),
+        "fixed": frozenset([4]),
+    }
+    other = copy_value(values)
+    assert other["counts"]["new"] == [] and type(other["ordered"]) is (
+        collections.OrderedDict
+    )
+    assert list(other["ordered"]) == ["b", "a"] and other["fixed"] == {4}
+    copied = other["pair"].first
+    assert copied is other["counts"]["v"][0] is other["ordered"]["b"]
+    assert copied is not variable and "new" not in counts
 
 
 def test_values_in_lists_and_objects():

@@ -88,6 +88,35 @@ def test_another_size(name):
     np.testing.assert_array_equal(layer(*inputs), again(*inputs))
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: L.Dense(3, activation=double),
+        lambda: L.BatchNormalization(scale=False),
+        lambda: L.LayerNormalization(),
+        lambda: L.GroupNormalization(1),
+        lambda: L.PReLU(alpha_regularizer=lambda w: 0.1 * w),
+        lambda: L.UnitNormalization(),
+    ],
+)
+def test_for_smaller_inputs(make):
+    layer = built(make(), noise(2, 4))
+    new = resized(layer, {}, noise(2, 3))
+    assert new(noise(2, 3)).shape[0] == 2
+    for old, variable in zip(layer.variables, new.variables, strict=True):
+        assert (old.regularizer is None) == (variable.regularizer is None)
+        assert variable.path == old.path
+
+
+def test_a_memo_keeps_activations_shared():
+    shared = L.PReLU()
+    one, two = (built(L.Dense(3, activation=shared), noise(2, 4)) for _ in "ab")
+    memo = {}
+    a, b = (resized_layer(x, {"units": 2}, memo) for x in (one, two))
+    assert a.activation is b.activation is memo[id(shared)] is not shared
+    assert (memo[id(one)], memo[id(two)]) == (a, b)
+
+
 def test_serialized_inner_layer():
     layer = built(L.TimeDistributed(L.Dense(3, activation=double)), SERIES)
     config = layer.get_config()["layer"]
