@@ -1,7 +1,6 @@
 """Structured sparsity: networks that learn what they can do without."""
 
 from tf_ssl import callbacks
-from tf_ssl.callbacks.magnitude import zero_random
 from tf_ssl.exporting.export import check_export, export
 from tf_ssl.graph.difference import relative_difference
 from tf_ssl.low_rank.decompose import decompose, kernel_ranks
@@ -34,6 +33,7 @@ from tf_ssl.structures.find_structures import find_structures
 from tf_ssl.structures.kernel_structures import kernel_structures
 from tf_ssl.structures.rules import Rule, structure_rule
 from tf_ssl.structures.structure import Slice, Structure, Structures
+from tf_ssl.structures.zero_random import zero_random
 
 __all__ = [
     "AdaptiveForce",
