@@ -14,6 +14,7 @@ from tf_ssl.measure.multiply_add_table import multiply_add_rule
 from tf_ssl.measure.multiply_adds import MultiplyAdds, multiply_adds
 from tf_ssl.measure.shrink_figure import shrink_figure
 from tf_ssl.measure.sparsity import model_sparsity, sparsity
+from tf_ssl.penalties import papers
 from tf_ssl.penalties.force_regularizer import ForceRegularizer
 from tf_ssl.penalties.group_lasso import GroupLasso
 from tf_ssl.penalties.optimizers.adaptive_force import AdaptiveForce
@@ -67,6 +68,7 @@ __all__ = [
     "model_sparsity",
     "multiply_add_rule",
     "multiply_adds",
+    "papers",
     "pictures",
     "pruning_gains",
     "regularize",

@@ -46,12 +46,13 @@ class MagnitudePruning(keras.callbacks.Callback):
         begin_step: First step that zeroes something, >= 0. Steps are
             `model.optimizer.iterations`.
         end_step: Step from which the sparsity is final, > begin_step.
-        by: "weight" or "filter". Defaults to "weight".
+        by: "weight" or "filter"; None: "filter" with `structures`, else
+            "weight".
         frequency: Steps between two choices of masks. Defaults to 100.
         exclude: Patterns of kernels to leave alone, as in `tf_ssl.regularize`,
             or of names of `structures`.
-        structures: For by="filter": what `tf_ssl.find_structures(model)`
-            returned.
+        structures: What `tf_ssl.find_structures(model)` returned; its inputs
+            stay. None: filters of each kernel by itself.
 
     Raises:
         ValueError: An argument is none of these; when training begins, if a
@@ -70,7 +71,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         final_sparsity,
         begin_step,
         end_step,
-        by="weight",
+        by=None,
         frequency=100,
         exclude=(),
         structures=None,
@@ -84,6 +85,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.final_sparsity = float(final_sparsity)
         self.begin_step = checks.integer("begin_step", begin_step, 0)
         self.end_step = checks.integer("end_step", end_step, begin_step + 1)
+        if by is None:
+            by = "weight" if structures is None else "filter"
         checks.choice("by", by, BY)
         self.by = by
         self.frequency = checks.integer("frequency", frequency, 1)
@@ -95,8 +98,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.exclude = tuple(exclude)
         if structures is not None and by != "filter":
             raise ValueError(
-                "Invalid value for argument structures. Expected None unless "
-                f"by='filter'. Received: by={by!r}"
+                "Invalid value for argument by. Expected None or 'filter' with "
+                f"structures, whose units go as a whole. Received: by={by!r}"
             )
         self.structures = structures
         self._masks = {}

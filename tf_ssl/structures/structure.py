@@ -192,8 +192,9 @@ class Structure:
         not count then, as in ISS. A weight that makes a unit and reads it, as a
         tied embedding does, counts once.
         """
+        roles = self.roles if roles is None else roles
         parts = self.of(roles)
-        if not any(part.role == "in" for part in parts):
+        if "in" not in roles:
             return parts
         found: list[Slice] = []
         for part in parts:

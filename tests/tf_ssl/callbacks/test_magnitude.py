@@ -207,11 +207,13 @@ def test_by():
 
 def test_structures_are_of_filters():
     with pytest.raises(ValueError) as error:
-        MagnitudePruning(0.5, 0, 1, structures=[])
+        MagnitudePruning(0.5, 0, 1, by="weight", structures=[])
     assert str(error.value) == (
-        "Invalid value for argument structures. Expected None unless "
-        "by='filter'. Received: by='weight'"
+        "Invalid value for argument by. Expected None or 'filter' with "
+        "structures, whose units go as a whole. Received: by='weight'"
     )
+    assert MagnitudePruning(0.5, 0, 1, structures=[]).by == "filter"
+    assert MagnitudePruning(0.5, 0, 1).by == "weight"
 
 
 def test_exclude_is_a_tuple():
