@@ -228,13 +228,15 @@ class GroupLassoOptimizer(OptimizerWrapper):
         # Not super().build: it would make averages and accumulators of its own
         # for the settings of the wrapped optimizer.
         keras_hooks.register(self, var_list)
-        paths = self._given.paths
-        bound = [
-            saved_paths.bind(s, var_list, paths) if isinstance(s, dict) else s
-            for s in self.structures
-        ]
-        if isinstance(self.structures, Structures):
-            bound = self.structures
+        bound = self.structures
+        if not isinstance(bound, Structures):
+            paths = self._given.paths
+            bound = [
+                saved_paths.bind(s, var_list, paths)
+                if isinstance(s, dict)
+                else s
+                for s in bound
+            ]
         self._given = _Given(
             bound, self.initial_strength, [v.path for v in var_list]
         )
@@ -402,6 +404,8 @@ class GroupLassoOptimizer(OptimizerWrapper):
     def from_config(cls, config, custom_objects=None):
         """Inverse of `get_config`."""
         config = dict(config)
+        if config["update"] == "proximal":
+            config["clip"] = "outside"  # It meant nothing, whatever it was.
         config["optimizer"] = keras.saving.deserialize_keras_object(
             config["optimizer"], custom_objects=custom_objects
         )

@@ -398,6 +398,23 @@ def test_config_round_trip_before_building():
     )
 
 
+def test_configs_of_before_are_read():
+    """Units as lists; proximal with a clip, which meant nothing."""
+    toy = Toy()
+    config = toy.wrap(Sgd(0.1), "proximal").get_config()
+    for part, entry in zip(
+        toy.structure.slices, config["structures"][0]["slices"], strict=True
+    ):
+        entry["units"] = part.units.tolist()
+    config["clip"] = "inside"
+    copy = GroupLassoOptimizer.from_config(config)
+    copy.build(toy.variables)
+    assert copy.clip == "outside"
+    assert float(copy.penalty()) == pytest.approx(
+        0.1 * toy.structure.norms().sum()
+    )
+
+
 def test_checkpoint(tmp_path):
     optimizers = []
     for strength in (0.1, 0.4):
