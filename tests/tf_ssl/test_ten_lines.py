@@ -167,3 +167,28 @@ def test_accumulated_gradients():
     for a, b in zip(*weights, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert 0 < np.mean(weights[0][0] == 0) < 1
+
+
+def test_stateful_layers_lose_what_nothing_reads():
+    """Their states may be anything: only readers can be without a unit."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input(batch_shape=(32, 6, 5)),
+            L.LSTM(12, stateful=True, return_sequences=True, name="a"),
+            L.LSTM(10, stateful=True, name="b"),
+            L.Dense(1),
+        ]
+    )
+    structures = tf_ssl.find_structures(model)
+    optimizer = tf_ssl.GroupLassoOptimizer(
+        Adam(0.02), structures, strength=0.01, roles=("in",)
+    )
+    model.fit(*_compiled(model, optimizer), 32, 25, verbose=0)
+    dead = structures.dead()
+    assert 0 < dead["a/units"].sum() < 12 and 0 < dead["b/units"].sum() < 10
+    # shrink compares from the states that are there; the new ones are zero.
+    for name in "ab":
+        model.get_layer(name).reset_states()
+    small = tf_ssl.shrink(model)
+    assert small.get_layer("a").units == 12 - dead["a/units"].sum()

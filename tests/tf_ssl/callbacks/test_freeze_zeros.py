@@ -148,21 +148,22 @@ def test_what_arguments_are_not():
     )
 
 
-def test_of_a_frozen_base_and_of_inputs_nothing_is_held():
+def test_of_inputs_nothing_is_held():
+    model, kernel, _ = _pruned(optimizers.SGD(0.1))
+    rows = Slice(kernel, "in", np.arange(6)[:, None])
+    pixels = Structure("x/input", 6, (rows,), "input", ("in",))
+    fit(model, callbacks=[FreezeZeros([pixels, hidden_units(model)], "group")])
+    assert (kernel.numpy()[3] != 0).sum() == 7
+
+
+def test_of_a_frozen_base_nothing_is_held():
     model = compile_model(make_model(), optimizers.SGD(0.1))
     model.get_layer("hidden").trainable = False
     compile_model(model, optimizers.SGD(0.1))
     consumer = model.get_layer("logits").kernel
     consumer.assign(np.arange(8)[:, None] % 2)
     units = hidden_units(model)
-    pixels = Structure(
-        "x/input",
-        6,
-        (Slice(units.slices[0].variable, "in", np.arange(6)[:, None]),),
-        "input",
-        ("in",),
-    )
-    fit(model, callbacks=[FreezeZeros([pixels, units])])
+    fit(model, callbacks=[FreezeZeros([units])])
     zero = np.flatnonzero(consumer.numpy() == 0)
     assert zero.tolist() == [0, 2, 4, 6]
     assert not np.any(units.slices[0].variable.numpy() == 0)
