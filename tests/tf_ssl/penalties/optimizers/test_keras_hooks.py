@@ -5,11 +5,15 @@ Tried by hand with 3.12.4, installed beside: `pip install --no-deps --target
 tests/tf_ssl/penalties/optimizers tests/tf_ssl/test_ten_lines.py`.
 """
 
+import ast
+import pathlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_ssl
 from tf_ssl.penalties.optimizers import keras_hooks
 from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
     GroupLassoOptimizer,
@@ -17,6 +21,7 @@ from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
 from tf_ssl.structures.structure import Slice, Structure
 
 optimizers = keras.optimizers
+ROOT = pathlib.Path(tf_ssl.__file__).parent
 
 
 def test_versions_tried():
@@ -100,3 +105,19 @@ def test_registered_variables():
     assert keras_hooks.position(optimizer, variables[1]) == 1
     assert keras_hooks.trains(optimizer, variables[0])
     assert not keras_hooks.trains(optimizer, variables[2])
+
+
+def test_only_there():
+    """No other file of the penalties or callbacks names them."""
+    private = {*keras_hooks.METHODS, "_trainable_variables"}
+    private |= {n for names in keras_hooks.SLOTS.values() for n in names}
+    private = {name for name in private if name.startswith("_")}
+    for room in ("penalties", "callbacks"):
+        for path in (ROOT / room).rglob("*.py"):
+            used = {
+                node.attr
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Attribute)
+            }
+            if path.name != "keras_hooks.py":
+                assert not used & private, path
