@@ -47,6 +47,7 @@ def compiled_step(with_iss):
             optimizer,
             tf_ssl.find_structures(model),
             {"lstm*": 0.00245 / _STEPS.value},
+            update="subgradient",
             clip="inside",
         )
     optimizer.build(model.trainable_variables)

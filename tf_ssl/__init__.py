@@ -1,7 +1,6 @@
 """Structured sparsity: networks that learn what they can do without."""
 
 from tf_ssl import callbacks
-from tf_ssl.callbacks.magnitude import zero_random
 from tf_ssl.exporting.export import check_export, export
 from tf_ssl.graph.difference import relative_difference
 from tf_ssl.low_rank.decompose import decompose, kernel_ranks
@@ -15,6 +14,7 @@ from tf_ssl.measure.multiply_add_table import multiply_add_rule
 from tf_ssl.measure.multiply_adds import MultiplyAdds, multiply_adds
 from tf_ssl.measure.shrink_figure import shrink_figure
 from tf_ssl.measure.sparsity import model_sparsity, sparsity
+from tf_ssl.penalties import papers
 from tf_ssl.penalties.force_regularizer import ForceRegularizer
 from tf_ssl.penalties.group_lasso import GroupLasso
 from tf_ssl.penalties.optimizers.adaptive_force import AdaptiveForce
@@ -35,6 +35,7 @@ from tf_ssl.structures.find_structures import find_structures
 from tf_ssl.structures.kernel_structures import kernel_structures
 from tf_ssl.structures.rules import Rule, structure_rule
 from tf_ssl.structures.structure import Slice, Structure, Structures
+from tf_ssl.structures.zero_random import zero_random
 
 __all__ = [
     "AdaptiveForce",
@@ -68,6 +69,7 @@ __all__ = [
     "model_sparsity",
     "multiply_add_rule",
     "multiply_adds",
+    "papers",
     "pictures",
     "pruning_gains",
     "regularize",

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_ssl import checks
-from tf_ssl.structures.structure import Structure
+from tf_ssl.structures.structure import Structure, squares
 
 
 class FreezeZeros(keras.callbacks.Callback):
@@ -27,10 +27,12 @@ class FreezeZeros(keras.callbacks.Callback):
       matrix in the paper.
     - Structures, by="element": each zero of their kernels, in slices of the
       roles that they count.
-    - Structures, by="group": all weights, in these slices, of each unit that
-      has no weight but 0 there.
+    - Structures, by="group": of each unit, the weights of a role ("out": those
+      that make it, "in": those that read it) where all of them are 0.
 
-    A bias that happens to be zero is not pruned: it stays only with its unit.
+    Features of the model's inputs are not frozen, and variables that are not
+    trained stay by themselves. A bias that happens to be zero is not pruned: it
+    stays only with its unit.
 
     Args:
         structures: List of `Structure`s of the model, or None: all trainable
@@ -40,7 +42,7 @@ class FreezeZeros(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `by` is none of these; when `fit` begins, if a
-            structure's variable is not one that the model trains.
+            structure's variable is not one of the model's.
         TypeError: If `structures` are no `Structure`s.
 
     Example:
@@ -92,29 +94,36 @@ class FreezeZeros(keras.callbacks.Callback):
             find = _zeros if self.by == "element" else _zero_rows_and_columns
             found = [(v, find(v)) for v in variables if len(v.shape) > 1]
         else:
-            trained = {id(v) for v in variables}
+            known = {id(v) for v in self.model.variables}
             for structure in self.structures:
                 for part in structure.of():
-                    if id(part.variable) not in trained:
+                    if id(part.variable) not in known:
                         raise ValueError(
                             f"Structure {structure.name} has weights in the "
                             f"variable {part.variable.path}, which is not among"
-                            f" the {len(variables)} variables that the model "
-                            "trains."
+                            f" the {len(known)} variables of the model."
                         )
-            found = self._zeros_of_structures()
+            trained = {id(v) for v in variables}
+            found = self._zeros_of_structures(trained)
         return [(variable, zeros) for variable, zeros in found if zeros.any()]
 
-    def _zeros_of_structures(self):
+    def _zeros_of_structures(self, trained):
         found: dict[int, tuple] = {}
         for structure in self.structures:
-            dead = np.flatnonzero(structure.norms() == 0)
+            if structure.kind == "input":
+                continue
+            counted = structure.counted()
             for part in structure.of():
-                if self.by == "element" and part.units.ndim < 2:
+                is_kernel = part.units.ndim > 1 and not part.is_bias
+                if id(part.variable) not in trained:
+                    continue
+                if self.by == "element" and not is_kernel:
                     continue
                 owned = part.units >= 0
                 if self.by == "group":
-                    owned &= part.mask(dead)
+                    alike = [s for s in counted if s.role == part.role]
+                    norms = squares(alike or counted, structure.size)
+                    owned &= part.mask(np.flatnonzero(norms == 0))
                 zeros = _zeros(part.variable) & owned
                 _, before = found.get(id(part.variable), (None, False))
                 found[id(part.variable)] = (part.variable, zeros | before)

@@ -1,4 +1,4 @@
-"""Baselines: pruning by magnitude, and structures zeroed at random."""
+"""A baseline: pruning by magnitude."""
 
 from __future__ import annotations
 
@@ -46,12 +46,13 @@ class MagnitudePruning(keras.callbacks.Callback):
         begin_step: First step that zeroes something, >= 0. Steps are
             `model.optimizer.iterations`.
         end_step: Step from which the sparsity is final, > begin_step.
-        by: "weight" or "filter". Defaults to "weight".
+        by: "weight" or "filter"; None: "filter" with `structures`, else
+            "weight".
         frequency: Steps between two choices of masks. Defaults to 100.
         exclude: Patterns of kernels to leave alone, as in `tf_ssl.regularize`,
             or of names of `structures`.
-        structures: For by="filter": what `tf_ssl.find_structures(model)`
-            returned.
+        structures: What `tf_ssl.find_structures(model)` returned; its inputs
+            stay. None: filters of each kernel by itself.
 
     Raises:
         ValueError: An argument is none of these; when training begins, if a
@@ -70,7 +71,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         final_sparsity,
         begin_step,
         end_step,
-        by="weight",
+        by=None,
         frequency=100,
         exclude=(),
         structures=None,
@@ -84,6 +85,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.final_sparsity = float(final_sparsity)
         self.begin_step = checks.integer("begin_step", begin_step, 0)
         self.end_step = checks.integer("end_step", end_step, begin_step + 1)
+        if by is None:
+            by = "weight" if structures is None else "filter"
         checks.choice("by", by, BY)
         self.by = by
         self.frequency = checks.integer("frequency", frequency, 1)
@@ -95,8 +98,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.exclude = tuple(exclude)
         if structures is not None and by != "filter":
             raise ValueError(
-                "Invalid value for argument structures. Expected None unless "
-                f"by='filter'. Received: by={by!r}"
+                "Invalid value for argument by. Expected None or 'filter' with "
+                f"structures, whose units go as a whole. Received: by={by!r}"
             )
         self.structures = structures
         self._masks = {}
@@ -215,40 +218,6 @@ class MagnitudePruning(keras.callbacks.Callback):
                     stays = stays & masks[id(variable)][1]
                 masks[id(variable)] = variable, stays
         return masks
-
-
-def zero_random(structures, fraction, seed=0) -> dict[str, np.ndarray]:
-    """Zeroes units of each structure at random: what learning must beat.
-
-    Inputs of the model and, by rounding, at least one unit of each structure
-    stay unless `fraction` is 1.
-
-    Args:
-        structures: What `tf_ssl.find_structures(model)` returned.
-        fraction: Of the units of each structure, in [0, 1], rounded to a
-            number of units.
-        seed: Integer >= 0. The same seed zeroes the same units of structures
-            of the same sizes.
-
-    Returns:
-        Dict from the name of each structure to the units zeroed, sorted.
-
-    Raises:
-        ValueError: A fraction outside [0, 1], a seed < 0.
-    """
-    fraction = checks.fraction("fraction", fraction)
-    generator = np.random.default_rng(checks.integer("seed", seed, 0))
-    zeroed = {}
-    for structure in structures:
-        if structure.kind == "input":
-            continue
-        count = round(fraction * structure.size)
-        if fraction < 1:
-            count = min(count, structure.size - 1)
-        units = np.sort(generator.permutation(structure.size)[:count])
-        structure.zero(units)
-        zeroed[structure.name] = units
-    return zeroed
 
 
 def _keep_largest(values: np.ndarray, sparsity: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from tf_ssl.measure import pictures as pictures_lib
 from tf_ssl.measure.sparsity import add_counts, count_model_zeros
 from tf_ssl.structures import group_specs
 from tf_ssl.structures.kernels import find_kernels
+from tf_ssl.structures.structure import Structures
 
 # What the progress bar and the history show, over all kernels.
 _TOTALS = {
@@ -49,7 +50,8 @@ class SparsityLogger(keras.callbacks.Callback):
     Args:
         log_dir: Folder for TensorBoard, such as `workdir/tensorboard/sparsity`;
             None: only the logs.
-        structures: What `tf_ssl.find_structures(model)` returned; None: none.
+        structures: What `tf_ssl.find_structures(model)` returned, which is
+            looked through once; or a list of these, one by one; None: none.
         pictures: Whether TensorBoard gets pictures.
         freq: "epoch": TensorBoard is written each epoch, with the epoch as its
             step. Integer k: after every k-th batch, with the number of batches
@@ -147,11 +149,16 @@ class SparsityLogger(keras.callbacks.Callback):
     def _measure(self):
         """Counts of each kernel; (name, dead units, units) of structures."""
         kernels = count_model_zeros(self._kernels, self.block, self.threshold)
-        structures = [
-            (s.name, int(s.dead(self.threshold).sum()), s.size)
-            for s in self.structures or ()
+        structures = self.structures or ()
+        if isinstance(structures, Structures):
+            dead = structures.dead(self.threshold).values()
+        else:
+            dead = [s.dead(self.threshold) for s in structures]
+        counts = [
+            (s.name, int(units.sum()), s.size)
+            for s, units in zip(structures, dead, strict=True)
         ]
-        return kernels, structures
+        return kernels, counts
 
     def _write(self, step, kernels, structures):
         with self._writer.as_default(step=step):

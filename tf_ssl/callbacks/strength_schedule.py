@@ -104,10 +104,10 @@ class StrengthController(keras.callbacks.Callback):
 
     Args:
         target: Number in [0, 1]: what `measure` is to be.
-        measure: "sparsity": dead units of the optimizer's structures as a
-            fraction of all; or a function from the model to a number that
-            grows with sparsity, such as the fraction of parameters or of
-            multiply-adds that can go. Defaults to "sparsity".
+        measure: "sparsity": dead units of the structures that the optimizer
+            penalizes as a fraction of all; or a function from the model to a
+            number that grows with sparsity, such as the fraction of parameters
+            or of multiply-adds that can go. Defaults to "sparsity".
         epochs: Int >= 1: when the target is to be reached; None: all epochs of
             `fit`, counted from 0 whatever its initial_epoch.
         gain: Number > 0. Defaults to 4: a lag of 0.1 behind the plan makes the
@@ -211,8 +211,8 @@ class StrengthController(keras.callbacks.Callback):
 
     def _measure(self) -> float:
         if self.measure == "sparsity":
-            dead = [s.dead() for s in self._optimizer.structures]
-            return float(np.mean(np.concatenate(dead)))
+            dead = self._optimizer.dead_units()
+            return float(np.mean(np.concatenate(list(dead.values()))))
         return float(self.measure(self.model))
 
     def _measure_name(self) -> str:
@@ -222,9 +222,10 @@ class StrengthController(keras.callbacks.Callback):
 
 
 def _initial(optimizer) -> np.ndarray:
-    names = [strengths.name_of(s) for s in optimizer.structures]
-    values = strengths.of_structures(optimizer.initial_strength, names)
-    return values * optimizer.takes_part()
+    values = strengths.of_structures(
+        optimizer.initial_strength, optimizer.structures
+    )
+    return np.nan_to_num(values)
 
 
 def _check_above(name, value, bound):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+
+from tf_ssl.structures import compact_units
 
 ROLES = ("out", "norm", "in", "stat")
 
@@ -50,8 +53,25 @@ class Slice:
 
     @property
     def is_bias(self) -> bool:
-        """Whether it is one number a unit that is added, and no kernel."""
-        return self.role == "out" and self.units.ndim == 1
+        """Whether it is added to what makes the unit, and no kernel.
+
+        Biases of a GRU (`[2, 3 units]`) and of heads have two axes.
+        """
+        return self.role == "out" and (
+            self.units.ndim == 1 or self.variable.path.endswith("bias")
+        )
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer that has the variable, by its path."""
+        *scopes, _ = self.variable.path.split("/")
+        if len(scopes) > 1 and scopes[-1].endswith("cell"):
+            scopes.pop()  # of a recurrent layer
+        return scopes[-1] if scopes else self.variable.path
+
+    def __repr__(self):
+        shape = list(self.units.shape)
+        return f"<Slice {self.variable.path}, {self.role}, units {shape}>"
 
     def index(self, units: int | Sequence[int] | np.ndarray) -> tuple:
         """Where the weights of units are, one entry an axis, as for NumPy.
@@ -172,8 +192,9 @@ class Structure:
         not count then, as in ISS. A weight that makes a unit and reads it, as a
         tied embedding does, counts once.
         """
+        roles = self.roles if roles is None else roles
         parts = self.of(roles)
-        if not any(part.role == "in" for part in parts):
+        if "in" not in roles:
             return parts
         found: list[Slice] = []
         for part in parts:
@@ -209,6 +230,33 @@ class Structure:
             return self.norms() <= threshold
         return self.is_dead(threshold)
 
+    @property
+    def weights_per_unit(self) -> float:
+        """Weights that make, scale and read a unit, on average."""
+        total, found = 0.0, []
+        for part in self.of(("out", "norm", "in")):
+            if not any(_equal(part, other) for other in found):
+                found.append(part)
+                share = np.count_nonzero(part.units >= 0) / part.units.size
+                total += share * math.prod(part.variable.shape)
+        return total / max(self.size, 1)
+
+    def _columns(self) -> list[str]:
+        """What its line says."""
+        columns = [
+            self.name,
+            self.kind,
+            f"{self.size:,} units of {self.weights_per_unit:,.0f} weights",
+        ]
+        for role, verb in (("out", "made by"), ("in", "read by")):
+            layers = dict.fromkeys(s.layer for s in self.of((role,)))
+            if layers:
+                columns.append(f"{verb} {_shorten(list(layers))}")
+        return columns
+
+    def __repr__(self):
+        return f"<Structure {', '.join(self._columns())}>"
+
     def get_config(self) -> dict:
         """JSON-able: the variables by their paths."""
         return {
@@ -220,7 +268,7 @@ class Structure:
                 {
                     "variable": part.variable.path,
                     "role": part.role,
-                    "units": part.units.tolist(),
+                    "units": compact_units.encode(part.units),
                 }
                 for part in self.slices
             ],
@@ -229,6 +277,10 @@ class Structure:
     @classmethod
     def from_config(cls, config: dict, variables) -> Structure:
         """Binds a config to variables.
+
+        Args:
+            config: Of `get_config`, also as saved when it listed all units.
+            variables: Those of the model.
 
         Raises:
             ValueError: A path is not, or not only once, among theirs.
@@ -245,7 +297,7 @@ class Structure:
                     f"{part['variable']}. Expected one variable of that path. "
                     f"Received: {len(found)}"
                 )
-            units = np.array(part["units"], np.int32)
+            units = compact_units.decode(part["units"])
             parts.append(Slice(found[0], part["role"], units))
         return cls(
             config["name"],
@@ -256,16 +308,29 @@ class Structure:
         )
 
 
+def _shorten(names: list[str]) -> str:
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]} and {len(names) - 2} more"
+
+
 class Structures(list):
     """`Structure`s of a model.
 
-    Attributes:
+    Printed, it is one line a structure. A slice of it is a `Structures`, too.
+
+    Args:
+        structures: `Structure`s.
         skipped: (name, reason) of what was left whole.
+        dead_of_all: Function from a threshold to a dict from names to boolean
+            arrays `[size]`, which finds the dead units of all structures at
+            once; None: each is asked.
     """
 
-    def __init__(self, structures=(), skipped=()):
+    def __init__(self, structures=(), skipped=(), dead_of_all=None):
         super().__init__(structures)
         self.skipped = list(skipped)
+        self.dead_of_all = dead_of_all
 
     def __getitem__(self, key):
         if isinstance(key, str):
@@ -276,4 +341,38 @@ class Structures(list):
                 f"No structure {key!r}. Names: "
                 f"{', '.join(s.name for s in self)}"
             )
+        if isinstance(key, slice):
+            part = super().__getitem__(key)
+            return Structures(part, self.skipped, self.dead_of_all)
         return super().__getitem__(key)
+
+    def dead(self, threshold: float = 0.0) -> dict[str, np.ndarray]:
+        """Units that the network does not need: name -> boolean `[size]`.
+
+        As `Structure.dead` of each, from one look at the model.
+
+        Args:
+            threshold: Units whose slices have a norm of at most this count as
+                zero.
+        """
+        if self.dead_of_all is None:
+            return {s.name: s.dead(threshold) for s in self}
+        dead = self.dead_of_all(threshold)
+        return {s.name: dead[s.name] for s in self}
+
+    def __repr__(self):
+        rows = [structure._columns() for structure in self]
+        widths = [
+            max((len(row[i]) for row in rows if i < len(row)), default=0)
+            for i in range(max(map(len, rows), default=0))
+        ]
+        lines = [
+            "  ".join(
+                text.ljust(width)
+                for text, width in zip(row, widths, strict=False)
+            ).rstrip()
+            for row in rows
+        ]
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} left whole: see .skipped")
+        return "\n".join(lines) or "no structures"

@@ -14,6 +14,7 @@ from tf_ssl.callbacks.freeze_zeros import FreezeZeros
 from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
     GroupLassoOptimizer,
 )
+from tf_ssl.structures.structure import Slice, Structure
 
 optimizers = keras.optimizers
 
@@ -92,8 +93,9 @@ def test_of_structures(by):
         np.testing.assert_array_equal(zero, before == 0)
         assert np.flatnonzero(consumer.numpy() == 0).tolist() == [2, 5]
     else:
-        assert zero[:, 2].all() and zero.sum() == 6
-        assert np.flatnonzero(consumer.numpy() == 0).tolist() == [2]
+        # What nothing reads does not learn: a zero of unit 5 stays, too.
+        assert zero[:, 2].all() and zero.sum() == 7
+        assert np.flatnonzero(consumer.numpy() == 0).tolist() == [2, 5]
 
 
 def test_within_a_group_lasso_and_a_constraint_of_the_layer():
@@ -142,5 +144,26 @@ def test_what_arguments_are_not():
         fit(model, callbacks=[FreezeZeros([hidden_units(make_model())])])
     assert str(error.value) == (
         "Structure hidden/units has weights in the variable mlp/hidden/kernel, "
-        "which is not among the 6 variables that the model trains."
+        "which is not among the 8 variables of the model."
     )
+
+
+def test_of_inputs_nothing_is_held():
+    model, kernel, _ = _pruned(optimizers.SGD(0.1))
+    rows = Slice(kernel, "in", np.arange(6)[:, None])
+    pixels = Structure("x/input", 6, (rows,), "input", ("in",))
+    fit(model, callbacks=[FreezeZeros([pixels, hidden_units(model)], "group")])
+    assert (kernel.numpy()[3] != 0).sum() == 7
+
+
+def test_of_a_frozen_base_nothing_is_held():
+    model = compile_model(make_model(), optimizers.SGD(0.1))
+    model.get_layer("hidden").trainable = False
+    compile_model(model, optimizers.SGD(0.1))
+    consumer = model.get_layer("logits").kernel
+    consumer.assign(np.arange(8)[:, None] % 2)
+    units = hidden_units(model)
+    fit(model, callbacks=[FreezeZeros([units])])
+    zero = np.flatnonzero(consumer.numpy() == 0)
+    assert zero.tolist() == [0, 2, 4, 6]
+    assert not np.any(units.slices[0].variable.numpy() == 0)

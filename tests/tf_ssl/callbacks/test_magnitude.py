@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from tf_ssl.callbacks import MagnitudePruning
-from tf_ssl.callbacks.magnitude import zero_random
 from tf_ssl.structures.structure import Slice, Structure
 
 L = keras.layers
@@ -208,11 +207,13 @@ def test_by():
 
 def test_structures_are_of_filters():
     with pytest.raises(ValueError) as error:
-        MagnitudePruning(0.5, 0, 1, structures=[])
+        MagnitudePruning(0.5, 0, 1, by="weight", structures=[])
     assert str(error.value) == (
-        "Invalid value for argument structures. Expected None unless "
-        "by='filter'. Received: by='weight'"
+        "Invalid value for argument by. Expected None or 'filter' with "
+        "structures, whose units go as a whole. Received: by='weight'"
     )
+    assert MagnitudePruning(0.5, 0, 1, structures=[]).by == "filter"
+    assert MagnitudePruning(0.5, 0, 1).by == "weight"
 
 
 def test_exclude_is_a_tuple():
@@ -231,42 +232,4 @@ def test_exclude_must_match():
         "Invalid value for argument exclude. Expected patterns that match one "
         "of ['conv/kernel', 'hidden/kernel', 'logits/kernel']. "
         "Received: 'fc*'"
-    )
-
-
-@pytest.mark.parametrize("fraction, count", [(0.0, 0), (0.3, 2), (0.99, 7)])
-def test_zero_random(fraction, count):
-    model = _model()
-    structure = _structure(model)
-    zeroed = zero_random([structure], fraction, seed=3)
-    (units,) = zeroed.values()
-    assert list(zeroed) == ["conv/filters"]
-    assert len(set(units.tolist())) == count
-    dead = structure.norms(("out", "norm", "in")) == 0
-    np.testing.assert_array_equal(np.nonzero(dead)[0], units)
-
-
-def test_zero_random_by_seed():
-    def units(seed, fraction=0.5):
-        (found,) = zero_random([_structure(_model())], fraction, seed).values()
-        return found.tolist()
-
-    assert units(1) == units(1)
-    assert len({tuple(units(seed)) for seed in range(8)}) > 1
-    assert units(1, 1.0) == list(range(8))
-
-
-def test_zero_random_leaves_inputs_alone():
-    structure = _structure(_model())
-    structure.kind = "input"
-    assert zero_random([structure], 0.5) == {}
-    assert not (structure.norms() == 0).any()
-
-
-def test_zero_random_fraction():
-    with pytest.raises(ValueError) as error:
-        zero_random([], 1.5)
-    assert str(error.value) == (
-        "Invalid value for argument fraction. Expected a number in [0, 1]. "
-        "Received: fraction=1.5"
     )

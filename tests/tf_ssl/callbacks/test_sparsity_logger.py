@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 from tf_ssl.callbacks import SparsityLogger
-from tf_ssl.structures.structure import Slice, Structure
+from tf_ssl.structures.structure import Slice, Structure, Structures
 
 X = np.zeros([8, 4, 4, 1], np.float32)
 Y = np.zeros([8, 2], np.float32)
@@ -66,6 +66,26 @@ def test_totals_in_the_logs():
         "zero_blocks": [3 / 17] * 2,
         "dead_units": [1 / 2] * 2,
     }
+
+
+def test_structures_are_looked_through_once():
+    """What find_structures returns is asked as a whole, a list one by one."""
+    model = _model()
+    structure = _structure(model)
+    asked = []
+    structure.is_dead = lambda threshold: asked.append("one") or np.ones(2)
+
+    def of_all(threshold):
+        asked.append(threshold)
+        return {"conv/filters": np.array([True, False])}
+
+    structures = Structures([structure], dead_of_all=of_all)
+    history = _fit(model, SparsityLogger(structures=structures, threshold=0.5))
+    assert history["dead_units"] == [0.5] * 2
+    assert asked == [0.5] * 2
+    history = _fit(model, SparsityLogger(structures=list(structures)))
+    assert history["dead_units"] == [1.0] * 2
+    assert asked == [0.5] * 2 + ["one"] * 2
 
 
 def test_threshold():

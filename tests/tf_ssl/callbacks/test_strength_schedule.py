@@ -157,6 +157,38 @@ def _part_zero(model):
     return (kernel == 0).mean()
 
 
+@pytest.mark.parametrize("strength", [0.1, {"*": 0.1}])
+def test_inputs_are_no_part_of_what_is_steered(strength):
+    """Strength and sparsity are of the structures that are penalized."""
+    model = make_model()
+    units = hidden_units(model)
+    pixels = Structure(
+        "x/input",
+        6,
+        (Slice(units.slices[0].variable, "in", np.arange(6)[:, None]),),
+        "input",
+        ("in",),
+    )
+    optimizer = GroupLassoOptimizer(Sgd(0.1), [pixels, units], strength)
+    compile_model(model, optimizer)
+    units.zero([0, 1])
+    seen = []
+    fit(
+        model,
+        callbacks=[
+            StrengthSchedule(lambda epoch: seen.append(epoch) or 0.5),
+            controller := StrengthController(0.25),
+        ],
+    )
+    assert controller._start == 0.25
+    np.testing.assert_allclose(optimizer.strength.numpy(), [0, 0.05])
+    fit(
+        model,
+        callbacks=[StrengthSchedule(lambda epoch: strength, relative=False)],
+    )
+    np.testing.assert_allclose(optimizer.strength.numpy(), [0, 0.1])
+
+
 def test_control_law():
     controller = StrengthController(0.8, epochs=10, gain=5.0, max_change=1.5)
     measures = iter([0.0, 0.05, 0.05, 0.9, 0.325])

@@ -10,7 +10,6 @@ import pytest
 import custom_ops
 from custom_ops import library
 from tf_ssl import sparsify as sparsify_function
-from tf_ssl.callbacks.magnitude import zero_random  # noqa: F401
 from tf_ssl.exporting.export import check_export, export
 from tf_ssl.measure.compare import compare
 from tf_ssl.measure.latency import Latency

@@ -1,5 +1,7 @@
 """Slices of variables, and the norms of units."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -114,6 +116,128 @@ def test_config_binds_by_path():
         "Structure lstm/units has weights in the variable recurrent. Expected "
         "one variable of that path. Received: 0"
     )
+
+
+def test_a_config_that_lists_all_units_is_read():
+    """What get_config returned before units were compact."""
+    kernel, structure = recurrent(3)
+    config = structure.get_config()
+    for part, entry in zip(structure.slices, config["slices"], strict=True):
+        entry["units"] = part.units.tolist()
+    bound = Structure.from_config(config, [kernel])
+    assert bound.get_config() == structure.get_config()
+
+
+def _by_layers(*layers):
+    return tf_ssl.find_structures(keras.Sequential(layers))
+
+
+L = keras.layers
+MODELS = {
+    "gates": lambda: _by_layers(
+        keras.Input((5, 3)), L.LSTM(64, return_sequences=True), L.GRU(64),
+        L.Dense(2),
+    ),
+    "grouped": lambda: _by_layers(
+        keras.Input((8, 8, 16)), L.Conv2D(32, 1, name="a"),
+        L.Conv2D(64, 3, groups=8, name="b"), L.Conv2D(4, 1),
+    ),
+    "flat": lambda: _by_layers(
+        keras.Input((14, 14, 3)), L.Conv2D(50, 3), L.Flatten(), L.Dense(9),
+        L.Dense(1),
+    ),
+    "embedding": lambda: _by_layers(
+        keras.Input((7,), dtype="int32"), L.Embedding(1000, 128),
+        L.GlobalAveragePooling1D(), L.Dense(2),
+    ),
+    "tied": lambda: tf_ssl.find_structures(
+        models.build("rhn", vocab_size=70, width=32, depth=2, seed=0)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_configs_are_small_and_lose_nothing(name):
+    for structure in MODELS[name]():
+        config = json.dumps(structure.get_config())
+        assert len(config) < 130 + 250 * len(structure.slices)
+        variables = {id(s.variable): s.variable for s in structure.slices}
+        bound = Structure.from_config(
+            json.loads(config), list(variables.values())
+        )
+        for part, other in zip(structure.slices, bound.slices, strict=True):
+            assert part.variable is other.variable
+            assert part.role == other.role
+            np.testing.assert_array_equal(part.units, other.units)
+
+
+def test_config_of_a_large_layer():
+    layers = [L.Dense(4096, name=name) for name in "ab"]
+    structures = _by_layers(keras.Input((8,)), *layers, L.Dense(1))
+    config = json.dumps(structures["b/units"].get_config())
+    assert len(config) < 2000
+
+
+def test_biases_have_one_axis_or_two():
+    gru = MODELS["gates"]()[2]
+    (bias,) = [s for s in gru.slices if s.variable.path.endswith("bias")]
+    assert bias.units.shape == (1, 192) and bias.is_bias
+    assert not any(s.is_bias for s in gru.slices if s is not bias)
+    assert bias not in gru.counted()
+    assert [s.layer for s in gru.of(("out",))] == [gru.name.split("/")[0]] * 3
+
+
+def _four():
+    inputs = keras.Input((6, 6, 1), name="images")
+    x = L.Conv2D(20, 5, name="conv1")(inputs)
+    x = L.BatchNormalization(name="norm")(x)
+    x = L.Flatten()(x)
+    x = L.Add(name="sum")([L.Dense(9, name=n)(x) for n in "abcd"])
+    return tf_ssl.find_structures(keras.Model(inputs, L.Dense(1, name="y")(x)))
+
+
+def test_printed_a_structure_is_one_line():
+    structures = _four()
+    made = "20 units of 172 weights  made by conv1"
+    of_sum = "9 units of 325 weights   made by a, b and 2 more"
+    assert repr(structures).split("\n") == [
+        "images/input   input    1 units of 500 weights   read by conv1",
+        f"conv1/filters  filters  {made}            read by a, b and 2 more",
+        f"a/units        units    {of_sum}  read by y",
+        "1 left whole: see .skipped",
+    ]
+    assert str(structures) == repr(structures)
+    assert repr(structures[1]) == (
+        "<Structure conv1/filters, filters, 20 units of 172 weights, made by "
+        "conv1, read by a, b and 2 more>"
+    )
+    assert repr(structures[1].slices[0]) == (
+        "<Slice conv1/kernel, out, units [1, 1, 1, 20]>"
+    )
+    assert repr(tf_ssl.Structures()) == "no structures"
+
+
+def test_dead_of_all_structures():
+    structures = _four()
+    structures["conv1/filters"].zero([3, 4])
+    dead = structures.dead()
+    assert list(dead) == [s.name for s in structures]
+    np.testing.assert_array_equal(np.flatnonzero(dead["conv1/filters"]), [3, 4])
+    thresholds = []
+
+    def at_once(threshold):
+        thresholds.append(threshold)
+        return {s.name: np.ones(s.size, bool) for s in reversed(structures)}
+
+    structures.dead_of_all = at_once
+    assert all(units.all() for units in structures.dead(0.5).values())
+    assert thresholds == [0.5]
+    # A part of them asks only once, too, and keeps what was skipped.
+    part = structures[1:]
+    assert isinstance(part, tf_ssl.Structures)
+    assert part.skipped == structures.skipped
+    assert list(part.dead()) == [s.name for s in structures][1:]
+    assert thresholds == [0.5, 0.0]
 
 
 def test_structures_by_name():

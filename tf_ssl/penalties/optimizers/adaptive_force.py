@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_ssl import checks
 from tf_ssl.penalties.force_regularizer import NORMS, force
+from tf_ssl.penalties.optimizers import keras_hooks
 from tf_ssl.penalties.optimizers.optimizer_wrapper import OptimizerWrapper
 
 
@@ -70,9 +71,7 @@ class AdaptiveForce(OptimizerWrapper):
                     f"{', '.join(v.path for v in var_list)}. Received: "
                     f"{pattern!r}, which matches none"
                 )
-        self._trainable_variables.extend(var_list)
-        for i, variable in enumerate(var_list):
-            self._trainable_variables_indices[self._var_key(variable)] = i
+        keras_hooks.register(self, var_list)
         self.inner_optimizer.build(var_list)
         self.built = True
 
@@ -86,7 +85,7 @@ class AdaptiveForce(OptimizerWrapper):
             trainable_variables: Defaults to those it was built with.
         """
         if trainable_variables is None:
-            trainable_variables = self._trainable_variables
+            trainable_variables = keras_hooks.trained(self)
         variables = list(trainable_variables)
         if not self.built:
             with keras.name_scope(self.name, caller=self):

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_ssl.penalties.disjoint import disjoint_slices
 from tf_ssl.penalties.optimizers import (
     group_lasso_arguments,
+    keras_hooks,
     saved_paths,
     strengths,
 )
@@ -15,8 +17,8 @@ from tf_ssl.penalties.optimizers.group_lasso_step import GroupLassoStep
 from tf_ssl.penalties.optimizers.optimizer_wrapper import (
     OptimizerWrapper,
     innermost,
-    methods_replaced,
 )
+from tf_ssl.structures.structure import Structures
 
 
 @keras.saving.register_keras_serializable(package="tf_ssl")
@@ -30,18 +32,27 @@ class GroupLassoOptimizer(OptimizerWrapper):
     custom loops need no other change. Units of which the loss has no need end
     at exactly 0.
 
-    With `update="subgradient"`, as the papers, strength * w / ||w_u|| is added
-    to the gradients, 0 at a zero unit, and small weights are set to 0 after
-    each step. With `update="proximal"` the proximal step of the penalty follows
-    the step of the optimizer, in the metric of that optimizer (`proximal.py`,
-    `inner_metric.py`): zeros are exact, and solutions are those of the formula
-    above, under momentum and Adam too; `threshold` has no part in it.
+    After each step of the optimizer follows the proximal step of the penalty,
+    in the metric of that optimizer (`proximal.py`, `inner_metric.py`): zeros
+    are exact, and solutions are those of the formula, under momentum and Adam
+    too. `update="subgradient"` and `tf_ssl.papers` train as the papers do.
+
+    What a unit counts is `Structure.counted`. By default each weight counts in
+    one unit only, as proximal steps need: weights that make a unit count there,
+    and weights that read it where they make no other. So of recurrent layers
+    the columns of kernels and recurrent kernels count, and the rows of a last
+    dense layer; the biases of a unit become 0 when those weights do
+    (`disjoint.py`). `roles` says it otherwise: `("in",)` counts what reads a
+    unit, as a stateful recurrent layer needs.
+
+    Weights that are not trained do not count: a structure of which none is
+    trained, as in a frozen base, is left out, and `skipped` names it.
 
     Learning rate, iterations, EMA, loss scale and gradient accumulation are
-    those of the wrapped optimizer. Penalty and threshold act only on steps on
-    which that really updates. Averages of weights (EMA) see the weights after
-    the penalty's step; when they replace the weights, the threshold is applied
-    again (proximal: units that were zero are zeroed again).
+    those of the wrapped optimizer. The penalty acts only on steps on which that
+    really updates. Averages of weights (EMA) see the weights after the
+    penalty's step; when they replace the weights, units that were zero are
+    zeroed again (sub-gradients: the threshold is applied again).
 
     The attribute `group_lasso` holds the penalty at the last update, and
     `callbacks.GroupLassoMetric` shows it in `fit`. The loss does not contain
@@ -50,41 +61,36 @@ class GroupLassoOptimizer(OptimizerWrapper):
     Args:
         optimizer: Keras optimizer. A LossScaleOptimizer goes inside or around;
             tg.DistributedOptimizer goes around.
-        structures: List of `Structure`s, of variables that this trains.
+        structures: `Structures`, or a list of `Structure`s.
         strength: Number >= 0, for all structures but those of kind "input"; or
-            dict of these by patterns of structures' names (the first that
-            matches counts; structures that none matches
-            are left alone).
-        update: "subgradient" or "proximal".
-        threshold: Number >= 0. See `threshold_by`; 0 turns it off.
-        threshold_by: "element": weights with |w| below `threshold` become 0, in
-            slices with role "out" and "in" (a bias only with its unit).
-            "group": units with a norm of at most `threshold` become 0.
+            dict of these by patterns of structures' names: the first counts,
+            `{"*": number}` is the number, a pattern takes inputs in only if it
+            matches nothing else, and structures that none matches are left
+            alone.
+        update: "proximal"; "subgradient" or a `tf_ssl.papers.Subgradient`.
         roles: Roles of the slices that count, such as `("out", "in")`; None:
-            those of each structure. See `Structure.counted`.
+            those of each structure, see above.
         scale: a_u: "none" 1, "sqrt" square root of the number of weights of
             the unit, "inv_sqrt" its inverse.
-        clip: "outside": the penalty's gradient is added after clipnorm,
-            global_clipnorm or clipvalue of the wrapped optimizer (SSL);
-            "inside": before (ISS). Of sub-gradients.
         metric: "inner" or "euclidean". Of the proximal update: "euclidean"
             shrinks norms by learning rate * strength whatever the optimizer;
             with Adam that is another penalty, decoupled from the gradient.
         overlap: None, or "dykstra": proximal steps over groups that share
             weights (slow: each is a loop over all weights).
-        threshold_all: Elements of every trainable variable are thresholded, as
-            in the papers' code.
-        double_count: A weight that two slices give to the same unit counts
-            twice, as in the paper on ISS.
         name: String.
         variable_paths: Of the trained variables, in order, in configurations:
             leave it to `get_config`.
+        **papers: Arguments of `tf_ssl.papers.Subgradient`.
+
+    Attributes:
+        skipped: (name, reason) of structures that are left out, once it is
+            built.
 
     Raises:
-        ValueError: For what is not expected above. When it is built: if a
-            structure's variable is not among those it trains, if groups
-            overlap under "proximal", or if a pattern of `strength` matches no
-            structure.
+        ValueError: For what is not expected above. When it is built: if no
+            structure is left, if groups overlap under "proximal" (with
+            `roles`, or structures of the same weights), or if a pattern of
+            `strength` matches no structure.
         TypeError: If `optimizer` or `structures` are of another kind, or if
             `optimizer` has no metric and `update` is "proximal".
 
@@ -95,15 +101,14 @@ class GroupLassoOptimizer(OptimizerWrapper):
         >>> units = Slice(kernel, "out", np.array([[0, 1]]))
         >>> structure = Structure("dense/units", 2, (units,))
         >>> optimizer = GroupLassoOptimizer(
-        ...     keras.optimizers.SGD(0.5), [structure], 2.0, update="proximal")
+        ...     keras.optimizers.SGD(0.5), [structure], strength=2.0)
         >>> optimizer.apply([tf.zeros([2, 2])], [kernel])
         >>> kernel.numpy().round(3)
         array([[2.4, 0. ],
                [3.2, 0. ]], dtype=float32)
 
-    Reference: Wen et al., "Learning Structured Sparsity in Deep Neural
-    Networks", NIPS 2016, equation 3; Wen et al., "Learning Intrinsic Sparse
-    Structures within Long Short-Term Memory", ICLR 2018.
+    Reference: Yuan and Lin, "Model selection and estimation in regression with
+    grouped variables", JRSS B 2006; of structures: see `tf_ssl.papers`.
     """
 
     def __init__(
@@ -111,45 +116,35 @@ class GroupLassoOptimizer(OptimizerWrapper):
         optimizer,
         structures,
         strength,
-        update="subgradient",
-        threshold=1e-4,
-        threshold_by="element",
+        update="proximal",
+        *,
         roles=None,
         scale="none",
-        clip="outside",
         metric="inner",
         overlap=None,
-        threshold_all=False,
-        double_count=False,
         name=None,
         variable_paths=None,
+        **papers,
     ):
+        update, papers = group_lasso_arguments.options(update, papers)
         group_lasso_arguments.check(
             optimizer=optimizer,
             structures=structures,
             strength=strength,
             update=update,
-            threshold=threshold,
-            threshold_by=threshold_by,
+            papers=papers,
             roles=roles,
             scale=scale,
-            clip=clip,
             metric=metric,
             overlap=overlap,
-            threshold_all=threshold_all,
-            double_count=double_count,
         )
         super().__init__(learning_rate=0.0, name=name)
         self.update = update
-        self.threshold = threshold
-        self.threshold_by = threshold_by
+        self.papers = papers
         self.roles = None if roles is None else tuple(roles)
         self.scale = scale
-        self.clip = clip
         self.metric = metric
         self.overlap = overlap
-        self.threshold_all = threshold_all
-        self.double_count = double_count
         self._given = _Given(structures, strength, variable_paths)
         self._step = None
         # Here, not in build: schedules may set it before the first step.
@@ -163,9 +158,20 @@ class GroupLassoOptimizer(OptimizerWrapper):
         self.strength = strength
 
     @property
-    def structures(self) -> tuple:
-        """The `Structure`s; configurations of them until it is built."""
+    def structures(self):
+        """The `Structures`; configurations of them until it is built."""
         return self._given.structures
+
+    @property
+    def skipped(self) -> list:
+        """(name, reason) of structures that are left out, once it is built."""
+        return list(self._given.skipped)
+
+    threshold = property(lambda self: self.papers.threshold)
+    threshold_by = property(lambda self: self.papers.threshold_by)
+    threshold_all = property(lambda self: self.papers.threshold_all)
+    clip = property(lambda self: self.papers.clip)
+    double_count = property(lambda self: self.papers.double_count)
 
     @property
     def initial_strength(self):
@@ -179,13 +185,12 @@ class GroupLassoOptimizer(OptimizerWrapper):
 
     @strength.setter
     def strength(self, value):
-        names = [strengths.name_of(s) for s in self.structures]
         takes_part = self.takes_part()
         if isinstance(value, list | tuple | np.ndarray):
-            if np.shape(value) != (len(names),):
+            if np.shape(value) != takes_part.shape:
                 raise ValueError(
                     "Invalid value for argument strength. Expected one number "
-                    f"for each of {len(names)} structures. Received: "
+                    f"for each of {len(takes_part)} structures. Received: "
                     f"strength={value!r}"
                 )
             for number in value:
@@ -193,26 +198,27 @@ class GroupLassoOptimizer(OptimizerWrapper):
             values = np.asarray(value, np.float64)
         else:
             strengths.check(value)
-            values = strengths.of_structures(value, names)
+            values = strengths.of_structures(value, self.structures)
+            values = np.nan_to_num(values)
             if not isinstance(value, dict):
                 values = values * takes_part
-        for name, number, known in zip(names, values, takes_part, strict=True):
+        for structure, number, known in zip(
+            self.structures, values, takes_part, strict=True
+        ):
             if number and not known:
                 raise ValueError(
-                    f"Structure {name} was left alone by the patterns that the "
-                    "optimizer was made with, and takes no part. Make it with "
-                    "a pattern for it. Received: strength="
-                    f"{value!r}"
+                    f"Structure {strengths.name_of(structure)} was left alone "
+                    "by the patterns that the optimizer was made with, and "
+                    "takes no part. Make it with a pattern for it. Received: "
+                    f"strength={value!r}"
                 )
         self._strength.assign(values)
 
     def takes_part(self) -> np.ndarray:
-        """Which structures take part, boolean `[structures]`."""
-        return np.array(
-            [
-                strengths.takes_part(self.initial_strength, structure)
-                for structure in self.structures
-            ]
+        """Which structures `strength` was meant for, boolean `[structures]`."""
+        given = self._given
+        return ~np.isnan(
+            strengths.of_structures(given.strength, given.structures)
         )
 
     def build(self, var_list):
@@ -221,59 +227,66 @@ class GroupLassoOptimizer(OptimizerWrapper):
             return
         # Not super().build: it would make averages and accumulators of its own
         # for the settings of the wrapped optimizer.
-        for i, variable in enumerate(var_list):
-            self._trainable_variables_indices[self._var_key(variable)] = i
-        self._trainable_variables.extend(var_list)
-        bound = [self._bind(s, var_list) for s in self.structures]
+        keras_hooks.register(self, var_list)
+        bound = self.structures
+        if not isinstance(bound, Structures):
+            paths = self._given.paths
+            bound = [
+                saved_paths.bind(s, var_list, paths)
+                if isinstance(s, dict)
+                else s
+                for s in bound
+            ]
         self._given = _Given(
             bound, self.initial_strength, [v.path for v in var_list]
         )
+        trained = {}
+        for i in np.flatnonzero(self.takes_part()):
+            structure = self._trained(bound[i])
+            if structure.counted(self.roles):
+                trained[i] = structure
+            else:
+                reason = self._why(bound[i])
+                self._given.skipped.append((structure.name, reason))
+        if not trained:
+            raise ValueError(
+                "Invalid value for argument structures. Expected one at least "
+                "that counts weights which this optimizer trains. Received: "
+                + "; ".join(f"{n}: {reason}" for n, reason in self.skipped)
+            )
+        self._given.positions = list(trained)
+        structures = list(trained.values())
+        if self.update == "proximal" and self.roles is self.overlap is None:
+            counted = disjoint_slices(structures)
+        else:
+            counted = [(s.counted(self.roles), []) for s in structures]
         self._step = GroupLassoStep(
-            [
-                self._trained(structure)
-                for structure, known in zip(
-                    bound, self.takes_part(), strict=True
-                )
-                if known
-            ],
+            structures,
+            counted,
             list(var_list),
-            self._get_variable_index,
+            lambda variable: keras_hooks.position(self, variable),
             self,
         )
         self.inner_optimizer.build(var_list)
         self.built = True
 
-    def _bind(self, structure, var_list):
-        if isinstance(structure, dict):
-            return saved_paths.bind(structure, var_list, self._given.paths)
-        return structure
-
     def _trained(self, structure):
         """Without slices of variables that this does not train."""
-        counted = structure.counted(self.roles)
-        if not counted:
-            raise ValueError(
-                f"Structure {structure.name} has no slice with one of the "
-                f"roles {self.roles or structure.roles}."
-            )
-        for part in counted:
-            if not self._trains(part.variable):
-                raise ValueError(
-                    f"Structure {structure.name} counts weights of the "
-                    f"variable {part.variable.path}, which is not among the "
-                    f"{len(self._trainable_variables)} variables that this "
-                    "optimizer trains. Find the structures of the model that "
-                    "is trained, or leave this one out."
-                )
         trained = tuple(
             part
             for part in structure.slices
-            if part.role != "stat" and self._trains(part.variable)
+            if part.role != "stat" and keras_hooks.trains(self, part.variable)
         )
         return dataclasses.replace(structure, slices=trained)
 
-    def _trains(self, variable):
-        return self._var_key(variable) in self._trainable_variables_indices
+    def _why(self, structure) -> str:
+        """Why none of its weights counts."""
+        roles = self.roles or structure.roles
+        counted = structure.counted(roles)
+        if not counted:
+            return f"it has no slice with one of the roles {roles}"
+        paths = dict.fromkeys(part.variable.path for part in counted)
+        return f"what it counts is not trained: {', '.join(paths)}"
 
     @tf.autograph.experimental.do_not_convert
     def apply(self, grads, trainable_variables=None):
@@ -284,7 +297,7 @@ class GroupLassoOptimizer(OptimizerWrapper):
             trainable_variables: Defaults to those it was built with.
         """
         if trainable_variables is None:
-            trainable_variables = self._trainable_variables
+            trainable_variables = keras_hooks.trained(self)
         variables = list(trainable_variables)
         if not self.built:
             with keras.name_scope(self.name, caller=self):
@@ -300,42 +313,29 @@ class GroupLassoOptimizer(OptimizerWrapper):
         unscaled, and when averages of weights are taken.
         """
         core = innermost(self.inner_optimizer)
-        prepare = core._backend_apply_gradients
-        update = core._backend_update_step
-        overwrite = core._overwrite_model_variables_with_average_value
+        adds = self.update == "subgradient"
+        inside = adds and self.papers.clip == "inside"
 
-        def apply_gradients(grads, trainable_variables):
-            if self.update == "subgradient" and self.clip == "inside":
-                grads = self._add_gradients(grads, trainable_variables)
-            prepare(grads, trainable_variables)
-
-        def update_step(grads, trainable_variables, learning_rate):
-            if self.update == "subgradient" and self.clip == "outside":
-                grads = self._add_gradients(grads, trainable_variables)
-            update(grads, trainable_variables, learning_rate)
+        def step(update, grads, variables, learning_rate):
+            if adds and not inside:
+                grads = self._add_gradients(grads, variables)
+            update(grads, variables, learning_rate)
             penalty = self._step.after_update(
                 core, learning_rate, self._current()
             )
             if penalty is not None:
                 self.group_lasso.assign(penalty)
 
-        def overwrite_with_averages(trainable_variables):
+        def average(overwrite, variables):
             dead = self._step.dead_units()
-            overwrite(trainable_variables)
-            if self.update == "proximal":
-                self._step.zero_units(dead)
-            else:
+            overwrite(variables)
+            if adds:
                 self._step.apply_threshold()
+            else:
+                self._step.zero_units(dead)
 
-        return methods_replaced(
-            core,
-            {
-                "_backend_apply_gradients": apply_gradients,
-                "_backend_update_step": update_step,
-                "_overwrite_model_variables_with_average_value": (
-                    overwrite_with_averages
-                ),
-            },
+        return keras_hooks.around_update(
+            core, step, average, self._add_gradients if inside else None
         )
 
     def _add_gradients(self, grads, variables):
@@ -347,12 +347,19 @@ class GroupLassoOptimizer(OptimizerWrapper):
 
     def _current(self):
         """Strengths of the structures that take part."""
-        positions = np.flatnonzero(self.takes_part())
-        return tf.gather(self._strength.value, positions)
+        return tf.gather(self._strength.value, self._given.positions)
 
     def penalty(self):
         """The penalty at the current weights and strengths, a scalar."""
         return self._step.penalty(self._current())
+
+    def dead_units(self) -> dict[str, np.ndarray]:
+        """Dead units of what is penalized: name -> boolean `[size]`."""
+        penalized = [self.structures[i] for i in self._given.positions]
+        if not isinstance(self.structures, Structures):
+            return {s.name: s.dead() for s in penalized}
+        dead = self.structures.dead_of_all
+        return Structures(penalized, dead_of_all=dead).dead()
 
     def finalize_variable_values(self, var_list):
         """Lets the wrapped optimizer write its averages; zeroes again."""
@@ -371,15 +378,11 @@ class GroupLassoOptimizer(OptimizerWrapper):
             if isinstance(strength, dict)
             else float(strength),
             "update": self.update,
-            "threshold": self.threshold,
-            "threshold_by": self.threshold_by,
+            **dataclasses.asdict(self.papers),
             "roles": None if self.roles is None else list(self.roles),
             "scale": self.scale,
-            "clip": self.clip,
             "metric": self.metric,
             "overlap": self.overlap,
-            "threshold_all": self.threshold_all,
-            "double_count": self.double_count,
             "name": self.name,
             "variable_paths": self._given.paths,
         }
@@ -387,9 +390,7 @@ class GroupLassoOptimizer(OptimizerWrapper):
     def _config(self, structure):
         if isinstance(structure, dict):
             return structure
-        if self.built and strengths.takes_part(
-            self.initial_strength, structure
-        ):
+        if self.built:
             return self._trained(structure).get_config()
         # Moving statistics are not among the variables that `build` gets.
         trained = tuple(
@@ -403,6 +404,8 @@ class GroupLassoOptimizer(OptimizerWrapper):
     def from_config(cls, config, custom_objects=None):
         """Inverse of `get_config`."""
         config = dict(config)
+        if config["update"] == "proximal":
+            config["clip"] = "outside"  # It meant nothing, whatever it was.
         config["optimizer"] = keras.saving.deserialize_keras_object(
             config["optimizer"], custom_objects=custom_objects
         )
@@ -413,9 +416,13 @@ class _Given:
     """Arguments, out of reach of Keras' and TensorFlow's tracking of state."""
 
     def __init__(self, structures, strength, paths):
-        self.structures = tuple(structures)
+        if not isinstance(structures, Structures):
+            structures = tuple(structures)
+        self.structures = structures
         self.strength = strength
         self.paths = paths
+        self.skipped = []
+        self.positions = []  # of structures that take part
 
 
 def find_group_lasso(optimizer) -> GroupLassoOptimizer | None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_ssl.penalties.optimizers import dykstra, inner_metric
 from tf_ssl.penalties.optimizers.one_pass import one_pass
 from tf_ssl.penalties.optimizers.proximal import proximal_step
-from tf_ssl.penalties.optimizers.segments import Groups
+from tf_ssl.penalties.optimizers.segments import Groups, Segment
 from tf_ssl.penalties.optimizers.thresholding import (
     ElementThreshold,
     zero_groups,
@@ -28,29 +28,39 @@ class GroupLassoStep:
 
     Args:
         structures: `Structure`s, without the slices that are not trained.
+        counted: For each, the slices that count, and biases that become 0
+            with the other weights of their unit.
         variables: Trained `keras.Variable`s.
         position_of: Function from a variable to its position in `variables`.
         settings: `GroupLassoOptimizer`, whose arguments it reads.
     """
 
-    def __init__(self, structures, variables, position_of, settings):
+    def __init__(self, structures, counted, variables, position_of, settings):
         self._variables = variables
         self._position_of = position_of
         self._update = settings.update
         self._metric = settings.metric
-        self._threshold = settings.threshold
+        self._threshold = settings.papers.threshold
         self.groups = []
         scales = []
-        for structure in structures:
-            slices = structure.counted(settings.roles)
+        self._followers = []
+        for structure, (slices, biases) in zip(
+            structures, counted, strict=True
+        ):
             groups = Groups(
                 structure.name,
                 slices,
                 structure.size,
                 [position_of(part.variable) for part in slices],
-                settings.double_count,
+                settings.papers.double_count,
             )
             self.groups.append(groups)
+            self._followers.append(
+                [
+                    Segment(position_of(s.variable), s.units, structure.size)
+                    for s in biases
+                ]
+            )
             scales.append(_SCALES[settings.scale](groups.num_weights))
         self._positions = sorted(
             {s.position for g in self.groups for s in g.segments}
@@ -64,12 +74,13 @@ class GroupLassoStep:
         }
         self._element_threshold = None
         if self._update == "subgradient" and self._threshold:
-            if settings.threshold_by == "element" or settings.threshold_all:
+            papers = settings.papers
+            if papers.threshold_by == "element" or papers.threshold_all:
                 self._element_threshold = ElementThreshold(
                     structures,
                     position_of,
                     self._threshold,
-                    settings.threshold_all,
+                    papers.threshold_all,
                 )
         if self._update == "proximal" and settings.overlap is None:
             self._check_disjoint(shapes)
@@ -177,7 +188,7 @@ class GroupLassoStep:
         learning_rate = tf.cast(learning_rate, self._dtype)
         steps = [learning_rate * s for s in of_units]
         points, metrics = {}, None
-        for p in self._positions:
+        for p in sorted({*self._positions, *self._positions_of_followers()}):
             point = inner_metric.point(optimizer, self._variables[p])
             points[p] = tf.cast(point, self._dtype)
         if self._metric == "inner":
@@ -190,7 +201,11 @@ class GroupLassoStep:
             after, taken, norms = dykstra.dykstra_step(
                 self.groups, points, steps, metrics, self._multiplicities
             )
-        for p in self._positions:
+        for p, stays in self._stays([tf.equal(n, 0) for n in norms]).items():
+            value = after.get(p, points[p])
+            after[p] = value * stays
+            taken[p] = points[p] - after[p]
+        for p in after:
             variable = self._variables[p]
             inner_metric.finish(
                 optimizer,
@@ -225,9 +240,27 @@ class GroupLassoStep:
             stays = tf.cast(tf.logical_not(units), self._dtype)
             for segment in groups.segments:
                 values[segment.position] *= segment.spread(stays, 1.0)
-        for p in self._positions:
+        for p, stays in self._stays(dead).items():
+            value = values.get(p, self._variables[p].value)
+            values[p] = tf.cast(value, self._dtype) * stays
+        for p, value in values.items():
             variable = self._variables[p]
-            variable.assign(tf.cast(values[p], variable.dtype))
+            variable.assign(tf.cast(value, variable.dtype))
+
+    def _positions_of_followers(self):
+        return {s.position for parts in self._followers for s in parts}
+
+    def _stays(self, dead):
+        """By position, 0 at biases that go with their unit, else 1."""
+        factors: dict = {}
+        for segments, units in zip(self._followers, dead, strict=True):
+            stays = tf.cast(tf.logical_not(units), self._dtype)
+            for segment in segments:
+                factor = segment.spread(stays, 1.0)
+                factors[segment.position] = factor * factors.get(
+                    segment.position, 1.0
+                )
+        return factors
 
     def _values(self):
         # Tensors: a cast to its own type would leave a variable, whose value

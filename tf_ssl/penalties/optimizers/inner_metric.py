@@ -32,6 +32,8 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tf_ssl.penalties.optimizers import keras_hooks
+
 SUPPORTED = (
     keras.optimizers.SGD,
     keras.optimizers.Adam,
@@ -62,26 +64,29 @@ def diagonal(optimizer, variable):
     Returns:
         Tensor of the variable's shape, > 0, or None for d = 1.
     """
-    # The position counts, as update_step's own look-up does.
-    i = optimizer._get_variable_index(variable)
+
+    def slot(name):
+        value = keras_hooks.slot(optimizer, name, variable).value
+        return tf.convert_to_tensor(value)
+
     made = kind(optimizer)
     if made is keras.optimizers.SGD:
         return None
     if made is keras.optimizers.Adamax:
-        return optimizer._u[i].value + optimizer.epsilon
+        return slot("largest gradient") + optimizer.epsilon
     if made is keras.optimizers.Adagrad:
-        return tf.sqrt(optimizer._accumulators[i].value + optimizer.epsilon)
-    second = tf.convert_to_tensor(optimizer._velocities[i].value)
+        return tf.sqrt(slot("sum of squares") + optimizer.epsilon)
+    second = slot("second moment")
     if made is keras.optimizers.RMSprop:
         if optimizer.centered:
-            second -= tf.square(optimizer._average_gradients[i].value)
+            second -= tf.square(slot("mean gradient"))
         return tf.sqrt(second + optimizer.epsilon)
     step = tf.cast(optimizer.iterations + 1, second.dtype)
     correction = 1 - tf.pow(_as_keras(optimizer.beta_2, second.dtype), step)
     if made is keras.optimizers.Nadam:
         return tf.sqrt(second / correction) + optimizer.epsilon
     if optimizer.amsgrad:
-        second = tf.convert_to_tensor(optimizer._velocity_hats[i].value)
+        second = slot("largest second moment")
     return (tf.sqrt(second) + optimizer.epsilon) / tf.sqrt(correction)
 
 
@@ -134,12 +139,8 @@ def _velocity(optimizer, variable):
     (None, 1) where there is none, or where it averages gradients, which the
     proximal step leaves as they are.
     """
-    made = kind(optimizer)
-    slots = None
-    if made is keras.optimizers.SGD and optimizer.momentum > 0:
-        slots, sign = optimizer.momentums, 1
-    elif made is keras.optimizers.RMSprop and optimizer.momentum > 0:
-        slots, sign = optimizer._momentums, -1
-    if slots is None:
+    signs = {keras.optimizers.SGD: 1, keras.optimizers.RMSprop: -1}
+    sign = signs.get(kind(optimizer))
+    if sign is None or not optimizer.momentum > 0:
         return None, 1
-    return slots[optimizer._get_variable_index(variable)], sign
+    return keras_hooks.slot(optimizer, "momentum", variable), sign

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import keras
+
+from tf_ssl.penalties.optimizers import keras_hooks
 
 
 class OptimizerWrapper(keras.optimizers.Optimizer):
@@ -17,7 +17,7 @@ class OptimizerWrapper(keras.optimizers.Optimizer):
     @property
     def variables(self):
         """Own variables, then those of the wrapped optimizer."""
-        return self._variables + self.inner_optimizer.variables
+        return keras_hooks.own_variables(self) + self.inner_optimizer.variables
 
     @property
     def learning_rate(self):
@@ -93,22 +93,3 @@ def innermost(optimizer):
     while getattr(optimizer, "inner_optimizer", None) is not None:
         optimizer = optimizer.inner_optimizer
     return optimizer
-
-
-@contextlib.contextmanager
-def methods_replaced(instance, methods):
-    """Methods of one object are others within the block.
-
-    Args:
-        instance: Any object.
-        methods: Dict from names to functions, called without the object.
-    """
-    attributes = instance.__dict__
-    before = {k: attributes[k] for k in methods if k in attributes}
-    attributes.update(methods)
-    try:
-        yield
-    finally:
-        for name in methods:
-            del attributes[name]
-        attributes.update(before)

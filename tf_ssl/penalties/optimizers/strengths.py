@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -33,14 +33,16 @@ def check(strength) -> None:
         )
 
 
-def of_structures(strength, names: Sequence[str]) -> np.ndarray:
-    """Strength of each structure.
+def of_structures(strength, structures) -> np.ndarray:
+    """Strength of each structure; NaN for those it is not meant for.
 
     Args:
-        strength: Number, for all; or dict from patterns of names ("*", "?" and
-            "[seq]" as in fnmatch) to numbers: the first pattern that matches
-            counts, and structures that none matches have strength 0.
-        names: Of the structures.
+        strength: Dict from patterns of names ("*", "?" and "[seq]" as in
+            fnmatch) to numbers: the first pattern that is meant for a structure
+            counts. A pattern is meant for the structures that it matches, but
+            for features of the model's inputs only if it matches nothing else.
+            A number is short for `{"*": number}`.
+        structures: `Structure`s, or configurations of them.
 
     Returns:
         float64 `[structures]`.
@@ -49,33 +51,31 @@ def of_structures(strength, names: Sequence[str]) -> np.ndarray:
         ValueError: A pattern matches no name.
 
     Example:
-        >>> of_structures({"conv1/*": 0.5, "*": 0.1}, ["conv1/filters", "fc"])
-        array([0.5, 0.1])
+        >>> structures = [{"name": "image/input", "kind": "input"},
+        ...               {"name": "conv1/filters", "kind": "filters"},
+        ...               {"name": "fc/units", "kind": "units"}]
+        >>> of_structures({"conv1/*": 0.5, "*": 0.1}, structures)
+        array([nan, 0.5, 0.1])
+        >>> of_structures({"image/*": 0.5}, structures)
+        array([0.5, nan, nan])
     """
     if not isinstance(strength, Mapping):
-        return np.full(len(names), float(strength))
-    for pattern in strength:
-        if not any(fnmatch.fnmatchcase(n, pattern) for n in names):
+        strength = {"*": strength}
+    names = [name_of(structure) for structure in structures]
+    is_input = np.array([_kind(s) == "input" for s in structures])
+    values = np.full(len(names), np.nan)
+    for pattern, value in strength.items():
+        hits = np.array([fnmatch.fnmatchcase(n, pattern) for n in names])
+        if not hits.any():
             raise ValueError(
                 "Invalid value for argument strength. Expected patterns that "
                 f"match names of structures: {', '.join(names)}. Received: "
                 f"{pattern!r}, which matches none"
             )
-    return np.array([_of(strength, name) or 0.0 for name in names], float)
-
-
-def takes_part(strength, structure) -> bool:
-    """Whether a strength is meant for a structure.
-
-    A number is meant for all but features of the model's inputs; a pattern for
-    whatever it matches.
-    """
-    if isinstance(strength, Mapping):
-        return _of(strength, name_of(structure)) is not None
-    kind = (
-        structure["kind"] if isinstance(structure, Mapping) else structure.kind
-    )
-    return kind != "input"
+        if (hits & ~is_input).any():
+            hits &= ~is_input
+        values[hits & np.isnan(values)] = value
+    return values
 
 
 def name_of(structure) -> str:
@@ -85,11 +85,10 @@ def name_of(structure) -> str:
     return structure.name
 
 
-def _of(strength, name):
-    for pattern, value in strength.items():
-        if fnmatch.fnmatchcase(name, pattern):
-            return float(value)
-    return None
+def _kind(structure) -> str:
+    if isinstance(structure, Mapping):
+        return structure["kind"]
+    return structure.kind
 
 
 def _is_strength(value) -> bool:

@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 
 import tf_terngrad as tg
-from tf_ssl.penalties.optimizers import optimizer_wrapper
+from tf_ssl.penalties import papers
+from tf_ssl.penalties.optimizers import keras_hooks, optimizer_wrapper
 from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
     GroupLassoOptimizer,
     find_group_lasso,
 )
-from tf_ssl.structures.structure import Slice, Structure
+from tf_ssl.structures.structure import Slice, Structure, Structures
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype(np.float32)
@@ -243,7 +244,7 @@ def test_clip(limit, clip, factor):
     variable = keras.Variable(np.full((1, 2), 5.0), dtype="float32", name="w")
     structure = Structure("s", 2, (Slice(variable, "out", np.arange(2)[None]),))
     optimizer = GroupLassoOptimizer(
-        Sgd(0.01, **limit), [structure], 100.0, clip=clip
+        Sgd(0.01, **limit), [structure], 100.0, "subgradient", clip=clip
     )
     optimizer.apply([tf.zeros([1, 2])], [variable])
     moved = 5.0 - variable.numpy()
@@ -253,18 +254,22 @@ def test_clip(limit, clip, factor):
         assert 0 < moved.max() <= 0.001
 
 
-def test_sparse_gradients():
+@UPDATES
+def test_sparse_gradients(update):
     variable = keras.Variable(
         np.ones((4, 2)), dtype="float32", name="embeddings"
     )
     structure = Structure("s", 2, (Slice(variable, "out", np.arange(2)[None]),))
-    optimizer = GroupLassoOptimizer(Sgd(1.0), [structure], 1.0)
+    optimizer = GroupLassoOptimizer(Sgd(1.0), [structure], 1.0, update=update)
     gradient = tf.IndexedSlices(
         tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([4, 2])
     )
     optimizer.apply([gradient], [variable])
     expected = np.full((4, 2), 0.5)
     expected[1] -= 2
+    if update == "proximal":  # a column is (1, -1, 1, 1) after SGD
+        expected = np.full((4, 2), 0.5)
+        expected[1] = -0.5
     np.testing.assert_allclose(variable, expected)
 
 
@@ -393,6 +398,23 @@ def test_config_round_trip_before_building():
     )
 
 
+def test_configs_of_before_are_read():
+    """Units as lists; proximal with a clip, which meant nothing."""
+    toy = Toy()
+    config = toy.wrap(Sgd(0.1), "proximal").get_config()
+    for part, entry in zip(
+        toy.structure.slices, config["structures"][0]["slices"], strict=True
+    ):
+        entry["units"] = part.units.tolist()
+    config["clip"] = "inside"
+    copy = GroupLassoOptimizer.from_config(config)
+    copy.build(toy.variables)
+    assert copy.clip == "outside"
+    assert float(copy.penalty()) == pytest.approx(
+        0.1 * toy.structure.norms().sum()
+    )
+
+
 def test_checkpoint(tmp_path):
     optimizers = []
     for strength in (0.1, 0.4):
@@ -431,7 +453,7 @@ def test_the_wrapped_optimizer_is_left_as_it_was():
     assert "_backend_update_step" not in inner.__dict__
     assert "_backend_apply_gradients" not in inner.__dict__
     with pytest.raises(RuntimeError):
-        with optimizer_wrapper.methods_replaced(inner, {"apply": None}):
+        with keras_hooks.methods_replaced(inner, {"apply": None}):
             raise RuntimeError
     assert "apply" not in inner.__dict__
 
@@ -476,7 +498,7 @@ def test_structures_that_no_pattern_matches_keep_small_weights():
     ]
     for by in ("element", "group"):
         optimizer = GroupLassoOptimizer(
-            Sgd(0.1), structures, {"a": 0.0}, threshold_by=by
+            Sgd(0.1), structures, {"a": 0.0}, "subgradient", threshold_by=by
         )
         optimizer.apply([tf.zeros([1, 2])] * 2, variables)
         assert (variables[0].numpy() == 0).all()
@@ -515,7 +537,7 @@ def test_threshold_of_all_variables_warns():
     structure = Structure("s", 2, (Slice(variables[0], "out", np.arange(2)),))
     with pytest.warns(UserWarning) as warned:
         optimizer = GroupLassoOptimizer(
-            Sgd(0.1), [structure], 0.0, threshold_all=True
+            Sgd(0.1), [structure], 0.0, "subgradient", threshold_all=True
         )
     assert str(warned[0].message) == (
         "threshold_all=True: biases, shifts and all other weights that begin "
@@ -571,7 +593,7 @@ def _structure():
             "'dykstra'}. Received: overlap='x'",
         ),
         (
-            {"overlap": "dykstra"},
+            {"update": "subgradient", "overlap": "dykstra"},
             "Invalid value for argument overlap. Expected None with "
             "update='subgradient', to which overlaps are no matter. Received: "
             "overlap='dykstra'",
@@ -587,16 +609,25 @@ def _structure():
             "('out', 'norm', 'in'). Received: roles='out'",
         ),
         (
-            {"update": "proximal", "threshold_by": "group"},
+            {"threshold_by": "group"},
             "Invalid value for argument threshold_by. Expected 'element' with "
-            "update='proximal', which has exact zeros without a threshold and "
-            "counts each weight once. Received: threshold_by='group'",
+            "update='proximal', which has exact zeros without a threshold, "
+            "counts each weight once and adds nothing to gradients. Received: "
+            "threshold_by='group'. Pass update='subgradient' with it.",
         ),
         (
-            {"update": "proximal", "double_count": True},
+            {"clip": "inside"},
+            "Invalid value for argument clip. Expected 'outside' with "
+            "update='proximal', which has exact zeros without a threshold, "
+            "counts each weight once and adds nothing to gradients. Received: "
+            "clip='inside'. Pass update='subgradient' with it.",
+        ),
+        (
+            {"double_count": True},
             "Invalid value for argument double_count. Expected False with "
-            "update='proximal', which has exact zeros without a threshold and "
-            "counts each weight once. Received: double_count=True",
+            "update='proximal', which has exact zeros without a threshold, "
+            "counts each weight once and adds nothing to gradients. Received: "
+            "double_count=True. Pass update='subgradient' with it.",
         ),
     ],
 )
@@ -609,10 +640,7 @@ def test_what_arguments_are_not(arguments, message):
 def test_which_optimizers():
     with pytest.raises(TypeError) as error:
         GroupLassoOptimizer(
-            LossScale(keras.optimizers.Lion()),
-            [_structure()],
-            1.0,
-            update="proximal",
+            LossScale(keras.optimizers.Lion()), [_structure()], 1.0
         )
     assert str(error.value) == (
         "Invalid type for argument optimizer. Expected one of {SGD, Adam, "
@@ -620,7 +648,7 @@ def test_which_optimizers():
         "metrics are known. Received: Lion. Use one of these, "
         "metric='euclidean' or update='subgradient'."
     )
-    for arguments in ({}, {"update": "proximal", "metric": "euclidean"}):
+    for arguments in ({"update": "subgradient"}, {"metric": "euclidean"}):
         structure = _structure()
         optimizer = GroupLassoOptimizer(
             keras.optimizers.Lion(0.5), [structure], 1.0, **arguments
@@ -664,14 +692,67 @@ def test_structures_of_other_variables():
     with pytest.raises(ValueError) as error:
         optimizer.build([keras.Variable([1.0], name="v")])
     assert str(error.value) == (
-        "Structure s counts weights of the variable w, which is not among the "
-        "1 variables that this optimizer trains. Find the structures of the "
-        "model that is trained, or leave this one out."
+        "Invalid value for argument structures. Expected one at least that "
+        "counts weights which this optimizer trains. Received: s: what it "
+        "counts is not trained: w"
     )
     structure = _structure()
     optimizer = GroupLassoOptimizer(Sgd(), [structure], 1.0, roles=("in",))
     with pytest.raises(ValueError) as error:
         optimizer.build([structure.slices[0].variable])
     assert str(error.value) == (
-        "Structure s has no slice with one of the roles ('in',)."
+        "Invalid value for argument structures. Expected one at least that "
+        "counts weights which this optimizer trains. Received: s: it has no "
+        "slice with one of the roles ('in',)"
     )
+
+
+def test_what_is_not_trained_is_skipped():
+    """Of a structure the part that is trained counts."""
+    toy, other = Toy(), _structure()
+    structures = Structures([other, toy.structure])
+    optimizer = GroupLassoOptimizer(Sgd(0.1), structures, 0.1)
+    assert optimizer.skipped == []
+    optimizer.build(toy.variables[1:])
+    assert optimizer.skipped == [("s", "what it counts is not trained: w")]
+    expected = 0.1 * toy.structure.norms(("in",)).sum()
+    assert float(optimizer.penalty()) == pytest.approx(expected)
+    assert list(optimizer.dead_units()) == ["layer/units"]
+    before = toy.variables[0].numpy()
+    optimizer.apply([tf.zeros((4, 2))], toy.variables[1:])
+    assert float(optimizer.group_lasso) < expected
+    np.testing.assert_array_equal(toy.variables[0], before)
+    # Saved and made again it is the same.
+    copy = GroupLassoOptimizer.from_config(optimizer.get_config())
+    copy.build(toy.variables[1:])
+    assert [name for name, _ in copy.skipped] == ["s"]
+    assert float(copy.penalty()) == pytest.approx(float(optimizer.penalty()))
+
+
+def test_the_papers_options():
+    for update, keywords in (
+        (papers.ISS, {}),
+        ("subgradient", {"clip": "inside", "double_count": True}),
+    ):
+        optimizer = GroupLassoOptimizer(
+            Sgd(), [_structure()], 1.0, update, **keywords
+        )
+        assert optimizer.update == "subgradient"
+        assert optimizer.papers == papers.ISS
+        assert optimizer.clip == "inside" and optimizer.double_count
+        assert optimizer.threshold == 1e-4
+    config = optimizer.get_config()
+    assert config["update"] == "subgradient" and config["clip"] == "inside"
+    assert GroupLassoOptimizer.from_config(config).papers == papers.ISS
+    for update, keyword, ending in (
+        ("proximal", "treshold", ""),
+        (papers.SSL, "clip", f" beside update={papers.SSL!r}"),
+    ):
+        with pytest.raises(TypeError) as error:
+            GroupLassoOptimizer(
+                Sgd(), [_structure()], 1.0, update, **{keyword: 1}
+            )
+        assert str(error.value) == (
+            "GroupLassoOptimizer got an unexpected keyword argument "
+            f"{keyword!r}{ending}"
+        )

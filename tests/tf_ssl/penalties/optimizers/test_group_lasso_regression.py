@@ -191,6 +191,7 @@ def test_subgradient_and_threshold_come_near_the_solution():
         ),
         [problem.structure],
         STRENGTH,
+        update="subgradient",
         threshold=5e-3,
         threshold_by="group",
     )
@@ -241,7 +242,7 @@ def test_overlapping_groups():
         roles=("out", "in"),
     )
     refused = GroupLassoOptimizer(
-        optimizers.SGD(1.0), [structure], 1.0, update="proximal"
+        optimizers.SGD(1.0), [structure], 1.0, roles=("out", "in")
     )
     with pytest.raises(ValueError) as error:
         refused.build([variable])
@@ -305,6 +306,7 @@ def test_subgradient_of_overlapping_groups(double_count):
         optimizers.SGD(1.0),
         [structure],
         0.7,
+        update="subgradient",
         threshold=0,
         double_count=double_count,
     )

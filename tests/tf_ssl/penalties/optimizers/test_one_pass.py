@@ -33,6 +33,7 @@ def trained(dtype, **arguments):
         keras.optimizers.SGD(0.5),
         tf_ssl.find_structures(model),
         0.02,
+        update="subgradient",
         threshold=0.05,
         **arguments,
     )

@@ -8,29 +8,42 @@ from tf_ssl.penalties.optimizers import strengths
 NAMES = ["conv1/filters", "conv2/filters", "dense/units"]
 
 
-def test_a_number_is_for_all():
-    np.testing.assert_array_equal(strengths.of_structures(2, NAMES), [2, 2, 2])
+STRUCTURES = [{"name": name, "kind": "units"} for name in NAMES]
+PIXELS = {"name": "images/input", "kind": "input"}
+NAN = np.nan
 
 
 def test_the_first_pattern_that_matches_counts():
     given = {"conv2/*": 3.0, "conv*": 0.5}
-    values = strengths.of_structures(given, NAMES)
-    np.testing.assert_array_equal(values, [0.5, 3.0, 0.0])
-    configs = [{"name": name, "kind": "units"} for name in NAMES]
-    parts = [strengths.takes_part(given, config) for config in configs]
-    assert parts == [True, True, False]
+    values = strengths.of_structures(given, STRUCTURES)
+    np.testing.assert_array_equal(values, [0.5, 3.0, NAN])
 
 
-def test_inputs_take_part_only_by_name():
-    pixels = {"name": "images/input", "kind": "input"}
-    assert not strengths.takes_part(1.0, pixels)
-    assert strengths.takes_part({"images/*": 1.0}, pixels)
-    assert strengths.takes_part(0.0, {"name": "a/units", "kind": "units"})
+@pytest.mark.parametrize(
+    "strength, expected",
+    [
+        (2.0, [NAN, 2.0, 2.0, 2.0]),
+        ({"*": 2.0}, [NAN, 2.0, 2.0, 2.0]),
+        ({"*i*": 2.0}, [NAN, 2.0, 2.0, 2.0]),
+        ({"*": 2.0, "images/input": 3.0}, [3.0, 2.0, 2.0, 2.0]),
+        ({"*/input": 0.0, "*": 2.0}, [0.0, 2.0, 2.0, 2.0]),
+        ({"images/*": 1.0}, [1.0, NAN, NAN, NAN]),
+    ],
+)
+def test_inputs_take_part_only_by_name(strength, expected):
+    values = strengths.of_structures(strength, [PIXELS, *STRUCTURES])
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("strength", [2.0, {"*": 2.0}])
+def test_where_there_are_only_inputs_they_are_meant(strength):
+    values = strengths.of_structures(strength, [PIXELS])
+    np.testing.assert_array_equal(values, [2.0])
 
 
 def test_a_pattern_that_matches_nothing():
     with pytest.raises(ValueError) as error:
-        strengths.of_structures({"conv*": 1.0, "fc*": 1.0}, NAMES)
+        strengths.of_structures({"conv*": 1.0, "fc*": 1.0}, STRUCTURES)
     assert str(error.value) == (
         "Invalid value for argument strength. Expected patterns that match "
         "names of structures: conv1/filters, conv2/filters, dense/units. "
