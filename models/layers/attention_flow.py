@@ -127,7 +127,9 @@ class AttentionFlowRule(tf_ssl.Rule):
         return [{-1: np.concatenate([h, u, product(h, u), product(h, h)])}]
 
     def needs(self, read, wanted, inputs, gone):
-        found = [{a: np.ones(len(v), bool) for a, v in one.items()} for one in inputs]
+        found = [
+            {a: np.ones(len(v), bool) for a, v in one.items()} for one in inputs
+        ]
         if -1 not in self.outputs[0]:
             return found
         live = wanted[0][-1] & (self.constants(read, inputs)[0][-1] != 0)

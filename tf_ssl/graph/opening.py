@@ -514,7 +514,7 @@ class _Patches:
         return self._originals["convert_to_tensor"](x, dtype, *args, **kwargs)
 
     def _in_rows(self, x):
-        """x for each example of the batch."""
+        """X for each example of the batch."""
         return Rows()(x, self._anchor)
 
     def _tile(self, x, repeats):
@@ -589,7 +589,9 @@ def _reshape_any_batch(node):
         for i, n in enumerate(shape)
     )
     if new.count(-1) > 1 or None in new:
-        raise CannotOpen("it reshapes its batch and another unknown size at once")
+        raise CannotOpen(
+            "it reshapes its batch and another unknown size at once"
+        )
     node.operation = type(op)(new)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tf_ssl.graph.live_copy import copy_layer
+from tf_ssl.graph.copying.live_copy import copy_layer
 from tf_ssl.graph.sources import Constant, Rows, Source, Weight
 from tf_ssl.graph.walk import (
     Bind,
@@ -112,14 +112,18 @@ class Rewriter:
         outputs = [self._symbolic(env[id(t)], inputs[0]) for t in graph.outputs]
         if isinstance(model, keras.Sequential) and chain is not None:
             layers = [*inputs, *chain]
-            if all(isinstance(x, keras.Layer | keras.KerasTensor) for x in layers):
+            if all(
+                isinstance(x, keras.Layer | keras.KerasTensor) for x in layers
+            ):
                 return keras.Sequential(layers, name=model.name)
         made = keras.Model(
             _packed(graph.inputs_structure, inputs),
             _packed(graph.outputs_structure, outputs),
             name=model.name,
         )
-        made.trainable = True if not hasattr(model, "_trainable") else model._trainable
+        made.trainable = (
+            True if not hasattr(model, "_trainable") else model._trainable
+        )
         return made
 
     def _item(self, item, env, chain):
@@ -242,7 +246,11 @@ class Rewriter:
 
     def _weight(self, call, value):
         variable = call.op.variable
-        name = path_of(variable, call.parent, "_") if call.parent else variable.name
+        name = (
+            path_of(variable, call.parent, "_")
+            if call.parent
+            else variable.name
+        )
         policy = variable.dtype
         if call.op.dtype != variable.dtype:
             policy = f"mixed_{call.op.dtype}"

@@ -320,9 +320,7 @@ class _Builder:
             nested.trains_otherwise = opened.trains_otherwise
             nested.graph = self._opened(op, opened, nested)
             tensors = keras.tree.flatten((args, kwargs))
-            given = [
-                x for x in tensors if isinstance(x, Tensor)
-            ]
+            given = [x for x in tensors if isinstance(x, Tensor)]
             given = [given[i] for i in opened.positions]
         bound = list(zip(given, nested.graph.inputs, strict=False))
         nested.graph.items[:0] = [

@@ -12,7 +12,7 @@ from tf_ssl.penalties.optimizers.adaptive_force import AdaptiveForce
 from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
     GroupLassoOptimizer,
 )
-from tf_ssl.penalties.optimizers.optimizer_wrapper import methods_replaced
+from tf_ssl.penalties.optimizers.keras_hooks import methods_replaced
 from tf_ssl.structures.find_structures import find_structures
 
 

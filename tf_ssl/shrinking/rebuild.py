@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tf_ssl.graph.live_copy import resized_layer
+from tf_ssl.graph.copying.live_copy import resized_layer
 from tf_ssl.graph.rewriting import Rewriter
 from tf_ssl.graph.walk import Nested
 from tf_ssl.shrinking.plan import Plan
@@ -274,9 +274,7 @@ class Rebuild(Rewriter):
             of_name = {v.name: v for v in new_variables}
             new_variables = [of_name[v.name] for v in old_variables]
         pairs = list(zip(old_variables, new_variables, strict=True))
-        self.pairs += [
-            (old, made) for old, made in pairs if not _is_seed(old)
-        ]
+        self.pairs += [(old, made) for old, made in pairs if not _is_seed(old)]
         successor = {id(old): made for old, made in pairs}
         for bias, delta in self._biases.get(id(op), ()):
             if bias is None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
 from tf_ssl import checks
 from tf_ssl.graph import check
 from tf_ssl.graph.sample import random_inputs
-
 from tf_ssl.shrinking.optimizer_state import optimizer_for
 from tf_ssl.shrinking.plan import make_plan
 from tf_ssl.shrinking.rebuild import Rebuild

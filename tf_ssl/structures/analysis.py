@@ -231,7 +231,10 @@ def constants_of(found: Trace, read) -> dict:
     for tensor in found.graph.inputs:
         constants[tensor] = unknown(tensor)
     for call, rule in zip(found.calls, found.rules, strict=True):
-        inputs = [_completed(rule.inputs[i], constants[t]) for i, t in enumerate(rule.call.inputs)]
+        inputs = [
+            _completed(rule.inputs[i], constants[t])
+            for i, t in enumerate(rule.call.inputs)
+        ]
         outputs = rule.constants(read, inputs)
         for tensor, values in zip(call.outputs, outputs, strict=True):
             one = unknown(tensor)

@@ -42,9 +42,7 @@ def find_blocks(model) -> Structures:
     for call in calls_of:
         times[id(call.op)] = times.get(id(call.op), 0) + 1
     structures, skipped = [], []
-    for c, (call, rule) in enumerate(
-        zip(calls_of, found.rules, strict=True)
-    ):
+    for c, (call, rule) in enumerate(zip(calls_of, found.rules, strict=True)):
         if not isinstance(rule, Add) or len(call.inputs) < 2:
             continue
         if len(set(call.input_shapes)) > 1:
@@ -132,10 +130,5 @@ class _Death:
                 read.change(part.variable, np.zeros(part.variable.shape))
         values = constants_of(self._found, read)[self._key]
         return np.array(
-            [
-                any(
-                    len(v) > 0 and not np.isnan(v).any()
-                    for v in values.values()
-                )
-            ]
+            [any(len(v) > 0 and not np.isnan(v).any() for v in values.values())]
         )

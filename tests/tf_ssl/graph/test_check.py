@@ -15,7 +15,7 @@ from tf_ssl.graph.check import (
     tolerance_of,
     values_assigned,
 )
-from tf_ssl.graph.live_copy import copy_layer
+from tf_ssl.graph.copying.live_copy import copy_layer
 
 
 class Rare(L.Layer):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.tf_ssl.graph.layer_cases import L, Lies, Scale, noise
-from tf_ssl.graph.live_copy import resized_layer
+from tf_ssl.graph.copying.live_copy import resized_layer
 
 
 def built(layer, *inputs):

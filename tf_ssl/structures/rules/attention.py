@@ -40,7 +40,9 @@ class MultiHeadAttention(Rule):
             if -1 not in self.inputs[i]:
                 size = self.call.input_shapes[i][-1]
                 ids = self.tracer.elements.new(size, Space(self.name, "fixed"))
-                self.tracer.elements.fix(ids, f"{self.name} reads an axis of places")
+                self.tracer.elements.fix(
+                    ids, f"{self.name} reads an axis of places"
+                )
                 self.inputs[i] = {**self.inputs[i], -1: ids}
         self.make_heads()
         for dense, i in self.projections:
@@ -294,7 +296,10 @@ class DotProductAttention(Rule):
         self.passes([-1], source=v)
 
     def constants(self, read, inputs):
-        found = [{a: np.full(len(ids), np.nan) for a, ids in o.items()} for o in self.outputs]
+        found = [
+            {a: np.full(len(ids), np.nan) for a, ids in o.items()}
+            for o in self.outputs
+        ]
         v = self.ends[2]
         for axis in (-1, -2):
             if axis in found[0] and axis in inputs[v]:

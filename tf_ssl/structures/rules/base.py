@@ -79,8 +79,7 @@ def _refused(op) -> str | None:
         mode = None
     if mode is not None and mode != "float8":
         return (
-            f"{op.name} is quantized ({mode}): shrink the model before "
-            "quantize"
+            f"{op.name} is quantized ({mode}): shrink the model before quantize"
         )
     return None
 
@@ -197,7 +196,7 @@ class Rule:
         keeps_constants: bool = True,
         source: int = 0,
     ) -> dict:
-        """y = activation(kernel x + bias): reads units, makes units.
+        """Y = activation(kernel x + bias): reads units, makes units.
 
         Args:
             kernel: `keras.Variable`.
@@ -459,9 +458,7 @@ class Unknown(Rule):
         reason = self.reason
         if reason is None:
             name = type(self.op).__name__
-            reason = self.tracer.closed.get(
-                self.op.name
-            ) or (
+            reason = self.tracer.closed.get(self.op.name) or (
                 f"the operation {name} has no rule"
                 if _is_operation(self.op)
                 else f"the layer {self.name} ({name}) has no rule; add one "

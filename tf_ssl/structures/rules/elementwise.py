@@ -338,7 +338,9 @@ class Pointwise(Rule):
         if per_channel:
             self.stays("scales each channel by itself", [-1])
         self.passes()
-        self._mixes = per_channel or (activation is not None and mixes(activation))
+        self._mixes = per_channel or (
+            activation is not None and mixes(activation)
+        )
 
     def constants(self, read, inputs):
         if self._mixes:

@@ -73,9 +73,7 @@ class EinsumDense(Rule):
         out_rank = len(self.call.output_shapes[0])
         a, b = _axes_of(given, rank), _axes_of(made, out_rank)
         self.letters = b
-        self.passes(
-            {a[x]: b[x] for x in a if x in b and x not in kernel}
-        )
+        self.passes({a[x]: b[x] for x in a if x in b and x not in kernel})
         lost = {a[x] for x in a if x not in b and x not in kernel}
         self.stays("sums over them", lost)
         self.multiplies(
@@ -141,9 +139,10 @@ class Convolution(Rule):
         """Other axes pass a 1x1 kernel; any other mixes what is there."""
         op = self.op
         others = [a for a in self.inputs[0] if a != self.channels]
-        is_point = all(
-            n == 1 for n in (*op.kernel_size, *op.strides)
-        ) and self.call.input_shapes[0][1:-1] is not None
+        is_point = (
+            all(n == 1 for n in (*op.kernel_size, *op.strides))
+            and self.call.input_shapes[0][1:-1] is not None
+        )
         if is_point:
             self.passes(others)
         else:
@@ -489,7 +488,9 @@ class ReversibleEmbedding(Embedding):
     def declare(self):
         if not self.is_reverse:
             return super().declare()
-        self.stays("makes logits of them", [a for a in self.inputs[0] if a != -1])
+        self.stays(
+            "makes logits of them", [a for a in self.inputs[0] if a != -1]
+        )
         if -1 not in self.inputs[0]:
             self.inputs[0] = {**self.inputs[0], -1: _fixed(self, -1)}
         self.made = self.inputs[0][-1]

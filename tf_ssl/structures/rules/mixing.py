@@ -70,7 +70,9 @@ class Along(Rule):
     def declare(self):
         own = self.own_axes()
         self.stays(self.reason, own, exact=self.only_if_exact)
-        self.passes([a for a in self.inputs[0] if a not in own], value=self.value)
+        self.passes(
+            [a for a in self.inputs[0] if a not in own], value=self.value
+        )
         if self.only_if_exact:
             self.passes([a for a in self.inputs[0] if a in own], value=_unknown)
 
@@ -87,9 +89,7 @@ def _unknown(values):
     return np.full(len(values), np.nan)
 
 
-@structure_rule(
-    layers.Softmax, "Softmax", "LogSoftmax", "Sparsemax"
-)
+@structure_rule(layers.Softmax, "Softmax", "LogSoftmax", "Sparsemax")
 class Softmax(Along):
     """Every unit has an influence on every other."""
 
@@ -98,8 +98,14 @@ class Softmax(Along):
 
 
 @structure_rule(
-    layers.UnitNormalization, "Cumsum", "Cumprod", "Sort", "Argsort",
-    "Normalize", "Glu", "TopK",
+    layers.UnitNormalization,
+    "Cumsum",
+    "Cumprod",
+    "Sort",
+    "Argsort",
+    "Normalize",
+    "Glu",
+    "TopK",
 )
 class MixesAlong(Along):
     """Positions along its axis have an influence on each other."""
@@ -133,8 +139,17 @@ class Mean(Reduces):
 
 
 @structure_rule(
-    "Sum", "Var", "Std", "CountNonzero", "Nansum", "Norm", "Prod", "Any",
-    "All", "Average", "Ptp",
+    "Sum",
+    "Var",
+    "Std",
+    "CountNonzero",
+    "Nansum",
+    "Norm",
+    "Prod",
+    "Any",
+    "All",
+    "Average",
+    "Ptp",
 )
 class Sum(Reduces):
     """Of zeros it is zero."""
@@ -208,11 +223,11 @@ class MixingNormalization(Along):
         can_shrink = len(own) == 1 and groups in (1, -1, size)
         self.stays(self.reason, own, exact=can_shrink)
         if not isinstance(op, layers.LayerNormalization):
-            self.stays("mixes places", [a for a in self.inputs[0] if a not in own])
+            self.stays(
+                "mixes places", [a for a in self.inputs[0] if a not in own]
+            )
         self.passes(own, value=_unknown)
-        self.passes(
-            [a for a in self.inputs[0] if a not in own], value=_unknown
-        )
+        self.passes([a for a in self.inputs[0] if a not in own], value=_unknown)
         for axis in own if len(own) == 1 else ():
             for variable in (op.gamma, op.beta):
                 if variable is not None:
@@ -221,7 +236,11 @@ class MixingNormalization(Along):
     def constants(self, read, inputs):
         found = super().constants(read, inputs)
         op = self.op
-        if not self.exact and op.gamma is not None and len(self.own_axes()) == 1:
+        if (
+            not self.exact
+            and op.gamma is not None
+            and len(self.own_axes()) == 1
+        ):
             (axis,) = self.own_axes()
             if axis in found[0]:
                 beta = 0.0 if op.beta is None else read(op.beta)

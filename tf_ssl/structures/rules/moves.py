@@ -72,9 +72,7 @@ class Moves(Rule):
 
     def _moved(self, axis, batch):
         """Where positions along an axis land; None: not known."""
-        labels = [
-            self._labels(i, axis, batch) for i in range(len(self.inputs))
-        ]
+        labels = [self._labels(i, axis, batch) for i in range(len(self.inputs))]
         if any(label is None for label in labels):
             return None
         try:
@@ -102,9 +100,11 @@ class Moves(Rule):
         """The operation on labels; `_ABSENT` where it puts zeros."""
         given = iter([keras.ops.convert_to_tensor(x + 3) for x in labels])
         args, kwargs = keras.tree.map_structure(
-            lambda x: next(given)
-            if isinstance(x, Tensor) and self.call.index(x) is not None
-            else x,
+            lambda x: (
+                next(given)
+                if isinstance(x, Tensor) and self.call.index(x) is not None
+                else x
+            ),
             (self.call.args, self.call.kwargs),
         )
         if isinstance(self.op, keras.Layer):

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from tf_ssl.graph.live_copy import resized_layer
+from tf_ssl.graph.copying.live_copy import resized_layer
 from tf_ssl.structures.rules.base import (
     Rule,
     Unknown,
@@ -50,7 +50,9 @@ class Recurrent(Rule):
         return self.cell().units
 
     def declare(self):
-        self.stays("steps over them", [a for a in self.inputs[0] if a != self.axis])
+        self.stays(
+            "steps over them", [a for a in self.inputs[0] if a != self.axis]
+        )
         if self.axis not in self.inputs[0]:
             n = self.call.input_shapes[0][self.axis]
             ids = self.tracer.elements.new(n, Space(self.name, "fixed"))
@@ -136,8 +138,7 @@ class Recurrent(Rule):
         columns = np.tile(live, self.gates)
         kernel = self._any(read(self.cell().kernel) != 0)[:, columns]
         found = [
-            {a: np.ones(len(v), bool) for a, v in one.items()}
-            for one in inputs
+            {a: np.ones(len(v), bool) for a, v in one.items()} for one in inputs
         ]
         if self.axis in found[0]:
             found[0][self.axis] = kernel.any(axis=1)
@@ -220,7 +221,9 @@ class RNN(Rule):
                 "has no rule"
             )
             return made
-        made = object.__new__(type(f"{rule.__name__}OfCell", (OfCell, rule), {}))
+        made = object.__new__(
+            type(f"{rule.__name__}OfCell", (OfCell, rule), {})
+        )
         made.__init__(call)
         return made
 
@@ -309,9 +312,7 @@ class Bidirectional(Rule):
             self.call,
             op=layer,
             inputs=self.call.inputs[:1],
-            outputs=[
-                dataclasses.replace(made, shape=(*made.shape[:-1], size))
-            ],
+            outputs=[dataclasses.replace(made, shape=(*made.shape[:-1], size))],
         )
 
     def _split(self, given):
@@ -457,9 +458,7 @@ class TimeDistributed(Rule):
         time = 1 - len(self.call.input_shapes[0])
         axes = dict(inputs[0])
         if time in axes:
-            tracer.elements.fix(
-                axes.pop(time), f"{self.name} steps over them"
-            )
+            tracer.elements.fix(axes.pop(time), f"{self.name} steps over them")
         self.inner.call.args = tuple(self.inner.call.inputs)
         self.inputs = [axes]
         self.outputs = self.inner.trace(tracer, [axes])

@@ -65,7 +65,10 @@ class Take(Rule):
     """Rows by number: other axes of the table pass."""
 
     def declare(self):
-        table, indices = self.call.arguments["x"], self.call.arguments["indices"]
+        table, indices = (
+            self.call.arguments["x"],
+            self.call.arguments["indices"],
+        )
         axis = self.op.axis
         i = self.call.index(table)
         for j, _ in enumerate(self.inputs):

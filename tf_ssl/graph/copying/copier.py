@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras.src.ops.function import make_node_key
 from keras.src.utils.tracking import Tracker
 
-from tf_ssl.graph.value_copier import ValueCopier, blank
+from tf_ssl.graph.copying.value_copier import ValueCopier, blank
 
 # Of a model: what compile() and fit() leave. The copy is not compiled.
 _COMPILED = {

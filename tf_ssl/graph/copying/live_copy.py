@@ -7,7 +7,7 @@ import functools
 import keras
 import numpy as np
 
-from tf_ssl.graph.copier import Copier
+from tf_ssl.graph.copying.copier import Copier
 
 
 def copy_layer(layer, memo: dict | None = None):

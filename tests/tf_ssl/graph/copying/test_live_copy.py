@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.tf_ssl.graph import layer_cases
 from tests.tf_ssl.graph.layer_cases import CASES, Composite, L, noise
-from tf_ssl.graph.live_copy import copy_layer, copy_value
+from tf_ssl.graph.copying.live_copy import copy_layer, copy_value
 
 
 def call(layer, inputs, training=False):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_ssl.graph.reach import (
+from tf_ssl.graph.copying.reach import (
     STATE,
     TRACKABLE,
     is_empty,

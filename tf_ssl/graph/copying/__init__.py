@@ -1,0 +1,1 @@
+"""Layers like others, with all that they hold."""
