@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from tf_ssl.structures.rules.base import Rule, Unknown, structure_rule
+from tf_ssl.structures.rules.base import Rule
+from tf_ssl.structures.rules.table import Unknown, structure_rule
 from tf_ssl.structures.units import Space
+
+
+def has_heads(scores) -> bool:
+    """Whether a mask or a bias of scores differs from head to head.
+
+    Args:
+        scores: `[batch, heads, queries, keys]` or fewer axes; or None.
+    """
+    shape = getattr(scores, "shape", ())
+    return len(shape) > 3 and shape[-3] != 1
 
 
 @structure_rule(layers.MultiHeadAttention)
@@ -33,17 +44,11 @@ class MultiHeadAttention(Rule):
             i is None for _, i in self.projections
         ):
             self.usable = False
-            Unknown.keep_all(self, f"{self.name} makes several axes")
+            self.refuse(f"{self.name} makes several axes")
             return
         self.usable = True
         for _, i in self.projections:
-            if -1 not in self.inputs[i]:
-                size = self.call.input_shapes[i][-1]
-                ids = self.tracer.elements.new(size, Space(self.name, "fixed"))
-                self.tracer.elements.fix(
-                    ids, f"{self.name} reads an axis of places"
-                )
-                self.inputs[i] = {**self.inputs[i], -1: ids}
+            self.follow(-1, i)
         self.make_heads()
         for dense, i in self.projections:
             self.tracer.slice(dense._kernel, "in", self.inputs[i][-1], 0)
@@ -59,6 +64,10 @@ class MultiHeadAttention(Rule):
         if len(self.call.outputs) > 1:
             self.tracer.elements.fix(
                 self.query_heads, f"{self.name} returns attention scores"
+            )
+        if has_heads(arguments.get("attention_mask")):
+            self.tracer.elements.fix(
+                self.query_heads, f"{self.name} has a mask for each head"
             )
 
     def make_heads(self):
@@ -130,6 +139,9 @@ class MultiHeadAttention(Rule):
         if not self.usable:
             return ()
         return (-1,) if any(i == index for _, i in self.projections) else ()
+
+    def reading(self):
+        return tuple(i for _, i in self.projections)
 
     def foldable(self, read, constants, index):
         with_bias = all(
@@ -205,7 +217,7 @@ class GroupQueryAttention(MultiHeadAttention):
         }
 
 
-@structure_rule(layers.Attention)
+@structure_rule(layers.Attention, layers.AdditiveAttention)
 class Attention(Rule):
     """Features of values pass; those of queries and keys meet each other."""
 
@@ -217,8 +229,11 @@ class Attention(Rule):
         q, v, k = self.ends
         for i, axes in enumerate(self.inputs):
             self.stays("attends over them", [a for a in axes if a != -1], i)
-        self.plain = self.op.score_mode == "dot" and all(
-            -1 in self.inputs[i] for i in self.ends
+        is_dot = not isinstance(self.op, layers.AdditiveAttention)
+        self.plain = (
+            is_dot
+            and self.op.score_mode == "dot"
+            and all(-1 in self.inputs[i] for i in self.ends)
         )
         if not self.plain:
             for i in {q, k}:
@@ -226,6 +241,8 @@ class Attention(Rule):
         else:
             self.tracer.elements.union(self.inputs[q][-1], self.inputs[k][-1])
         self.passes([-1], source=v)
+        for scores in self.outputs[1:]:
+            scores.clear()
 
     def constants(self, read, inputs):
         found = [{} for _ in self.call.outputs]
@@ -271,6 +288,10 @@ class DotProductAttention(Rule):
         others = [i for i in range(len(self.inputs)) if i not in self.ends]
         for i in others:
             self.stays("adds it to the scores", source=i)
+        for name in ("bias", "mask"):
+            if has_heads(arguments.get(name)):
+                for i in set(self.ends):
+                    self.stays(f"has a {name} for each head", [-2], i)
         for i in set(self.ends):
             self.stays(
                 "attends over them",
@@ -313,7 +334,7 @@ class DotProductAttention(Rule):
             zero = (inputs[q][-1] == 0) | (inputs[k][-1] == 0)
             for i in (q, k):
                 found[i][-1] |= ~zero
-        if -2 in found[v]:
+        if all(-2 in found[i] for i in self.ends):
             for i in (q, k):
                 found[i][-2] &= inputs[v][-2] != 0
         return found

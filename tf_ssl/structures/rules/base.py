@@ -6,82 +6,10 @@ import keras
 import numpy as np
 
 from tf_ssl.graph.walk import Call, path_of
-from tf_ssl.structures.rules.product import Product, activate
+from tf_ssl.structures.rules.kernels.activations import is_linear
+from tf_ssl.structures.rules.kernels.product import Product
 from tf_ssl.structures.rules.tracer import Tracer
 from tf_ssl.structures.units import Axes, Space
-
-_RULES: dict = {}  # class, or name of a class of keras.ops -> rule
-
-
-def structure_rule(*layers):
-    """Decorator: the class below says how these layers treat units.
-
-    Args:
-        *layers: Layer classes; for operations of keras.ops, which are not
-            public classes, their names, such as "Relu".
-    """
-
-    def register(rule):
-        for layer in layers:
-            _RULES[layer] = rule
-        return rule
-
-    return register
-
-
-def has_rule(op) -> bool:
-    """Whether a layer or operation need not be opened."""
-    return _known(op) is not None or _is_keras_own(op)
-
-
-def _is_operation(op) -> bool:
-    return not isinstance(op, keras.Layer)
-
-
-def _is_keras_own(op) -> bool:
-    return type(op).__module__.startswith("keras.src")
-
-
-def _known(op):
-    if _is_operation(op):
-        return _RULES.get(type(op).__name__)
-    for layer in type(op).__mro__:
-        # A user's subclass may do anything; Keras' own subclasses of its own
-        # classes are in the table themselves.
-        if layer in _RULES:
-            is_same = type(op).call is layer.call
-            return _RULES[layer] if is_same else None
-    return None
-
-
-def rule_of(call: Call) -> Rule:
-    """The rule of a call; `Unknown` where there is none."""
-    reason = _refused(call.op)
-    if reason is not None:
-        rule = Unknown(call)
-        rule.reason = reason
-        return rule
-    return (_known(call.op) or Unknown)(call)
-
-
-def _refused(op) -> str | None:
-    """Why a layer with a rule cannot be cut."""
-    if not isinstance(op, keras.Layer):
-        return None
-    if getattr(op, "lora_enabled", False):
-        return (
-            f"{op.name} has LoRA factors, which are part of its kernel: shrink "
-            "the model before enable_lora, or merge them first"
-        )
-    try:
-        mode = op.quantization_mode
-    except AttributeError:
-        mode = None
-    if mode is not None and mode != "float8":
-        return (
-            f"{op.name} is quantized ({mode}): shrink the model before quantize"
-        )
-    return None
 
 
 class Rule:
@@ -132,6 +60,7 @@ class Rule:
         self._passes: list[tuple] = []
         self._scales: list[tuple] = []
         self._config_axes: dict = {}
+        self._said: set[tuple[int, int]] = set()  # (input, axis)
 
     # -- what a rule says ------------------------------------------------
 
@@ -156,6 +85,7 @@ class Rule:
             axes = {a: a for a in axes}
         for a, b in axes.items():
             if a in inputs:
+                self._said.add((source, a))
                 self._passes.append((source, a, b, value))
                 for output in self.outputs:
                     self._set(output, b, inputs[a])
@@ -231,7 +161,12 @@ class Rule:
             source,
         )
         self.products.append(product)
-        return product.trace()
+        made = product.trace()
+        self._said |= {
+            (source, axis)
+            for axis in (*product.reads.values(), *product.shares.values())
+        }
+        return made
 
     def resizes(self, **axes: int) -> None:
         """Entries of the config are numbers of units along output axes."""
@@ -248,6 +183,7 @@ class Rule:
         """
         for a, ids in self.inputs[source].items():
             if axes is None or a in axes:
+                self._said.add((source, a))
                 self.tracer.elements.fix(
                     ids, f"{self.name} {reason}", only_if_exact=exact
                 )
@@ -259,6 +195,16 @@ class Rule:
             ids = self.tracer.elements.new(size, Space(self.name, "fixed"))
             self.tracer.elements.fix(ids, reason)
             self.outputs[output][axis] = ids
+
+    def refuse(self, reason: str) -> None:
+        """Nothing of it can be followed: all that comes and goes stays."""
+        for i, axes in enumerate(self.inputs):
+            for axis, ids in axes.items():
+                self._said.add((i, axis))
+                self.tracer.elements.fix(ids, reason)
+        for i, shape in enumerate(self.call.output_shapes):
+            if len(shape) > 1:
+                self.fresh(i, -1, reason)
 
     def _set(self, output, axis, ids):
         if axis in output:
@@ -273,8 +219,33 @@ class Rule:
         self.tracer, self.inputs = tracer, inputs
         self.outputs: list[Axes] = [{} for _ in self.call.outputs]
         self.declare()
+        if type(self).needs is Rule.needs:
+            self._check_inputs()
         self.check_sizes()
         return self.outputs
+
+    def _check_inputs(self) -> None:
+        """Fixes units of which the rule says nothing."""
+        for i, axes in enumerate(self.inputs):
+            for axis, ids in axes.items():
+                if (i, axis) not in self._said:
+                    self.tracer.elements.fix(
+                        ids,
+                        f"the rule of {self.name} says nothing of axis {axis} "
+                        f"of input {i}",
+                    )
+
+    def follow(self, axis: int, source: int = 0) -> np.ndarray:
+        """Elements along an axis of an input.
+
+        Those of an axis that nothing followed until here stay.
+        """
+        if axis not in self.inputs[source]:
+            size = self.call.input_shapes[source][axis]
+            ids = self.tracer.elements.new(size, Space(self.name, "fixed"))
+            self.tracer.elements.fix(ids, f"{self.name} reads an axis of places")
+            self.inputs[source] = {**self.inputs[source], axis: ids}
+        return self.inputs[source][axis]
 
     def check_sizes(self) -> None:
         """Fixes what does not fit: a mistake of a rule, or an odd model."""
@@ -330,9 +301,18 @@ class Rule:
             inputs: Constants of the inputs.
             gone: Which positions of the outputs will be removed.
         """
+        # What neither passes nor is read by a kernel is needed as it is.
+        followed = {(source, a) for source, a, _, _ in self._passes} | {
+            (product.source, axis)
+            for product in self.products
+            for axis in (*product.reads.values(), *product.shares.values())
+        }
         found = [
-            {axis: np.zeros(len(values), bool) for axis, values in one.items()}
-            for one in inputs
+            {
+                axis: np.full(len(values), (i, axis) not in followed)
+                for axis, values in one.items()
+            }
+            for i, one in enumerate(inputs)
         ]
         for source, a, b, _ in self._passes:
             need = np.zeros(len(inputs[source][a]), bool)
@@ -357,6 +337,10 @@ class Rule:
             if product.source == index
             for axis in product.reads.values()
         )
+
+    def reading(self) -> tuple:
+        """Which kernel reads which input; it may differ from call to call."""
+        return tuple(map(self.read_axes, range(len(self.call.inputs))))
 
     def foldable(self, read, constants: dict, index: int) -> dict:
         """Where a removed constant can be folded exactly, by read axis."""
@@ -383,6 +367,22 @@ class Rule:
     def bias_units(self) -> np.ndarray:
         """The element of each entry of a bias that is to be added."""
         return next(iter(self.products[0].made.values()))
+
+    def shifts(self) -> int | None:
+        """The axis of the output to which a bias would be added last.
+
+        None: something that is not linear comes behind it.
+        """
+        if len(self.products) != 1 or len(self.products[0].made) != 1:
+            return None
+        (product,) = self.products
+        if product.shares or not is_linear(product.activation):
+            return None
+        return next(iter(product.made))
+
+    def with_bias(self, config: dict) -> dict:
+        """Entries of the config of the layer with a bias."""
+        return {**config, "use_bias": True}
 
     def inner_dead(self, read, wanted, gone) -> list[tuple]:
         """Units that the layer itself reads: [(elements, which are dead)].
@@ -448,53 +448,8 @@ def _axis_any(mask: np.ndarray, axis: int) -> np.ndarray:
     return rows.reshape(len(rows), -1).any(axis=1)
 
 
-class Unknown(Rule):
-    """A layer without a rule: all its units stay."""
-
-    reason = None
-
-    def declare(self):
-        """Fixes what comes in, and what goes out."""
-        reason = self.reason
-        if reason is None:
-            name = type(self.op).__name__
-            reason = self.tracer.closed.get(self.op.name) or (
-                f"the operation {name} has no rule"
-                if _is_operation(self.op)
-                else f"the layer {self.name} ({name}) has no rule; add one "
-                f"with @tf_ssl.structure_rule({name})"
-            )
-        self.keep_all(reason)
-
-    def keep_all(self, reason):
-        """Everything stays."""
-        for axes in self.inputs:
-            for ids in axes.values():
-                self.tracer.elements.fix(ids, reason)
-        for i, shape in enumerate(self.call.output_shapes):
-            if len(shape) > 1:
-                self.fresh(i, -1, reason)
-
-    def needs(self, read, wanted, inputs, gone):
-        return [
-            {axis: np.ones(len(values), bool) for axis, values in one.items()}
-            for one in inputs
-        ]
-
-
 def data_axis(layer, rank: int) -> int:
     """The axis of channels of a layer with a data format, from the end."""
     if getattr(layer, "data_format", None) == "channels_first":
         return 1 - rank
     return -1
-
-
-__all__ = [
-    "Rule",
-    "Unknown",
-    "activate",
-    "data_axis",
-    "has_rule",
-    "rule_of",
-    "structure_rule",
-]

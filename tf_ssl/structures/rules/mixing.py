@@ -9,10 +9,9 @@ from keras import layers
 
 from tf_ssl.structures.rules.base import (
     Rule,
-    Unknown,
     data_axis,
-    structure_rule,
 )
+from tf_ssl.structures.rules.table import Unknown, structure_rule
 
 _SPATIAL = [
     getattr(layers, f"{name}{n}D")
@@ -41,7 +40,15 @@ class Spatial(Rule):
         out_rank = len(self.call.output_shapes[0])
         others = [a for a in self.inputs[0] if a != axis]
         self.stays("works on places", others)
-        self.passes({axis: -1 if out_rank < rank else axis})
+        self.passes(
+            {axis: -1 if out_rank < rank else axis}, value=self.of_constants
+        )
+
+    def of_constants(self, values):
+        """Borders that are filled are something else."""
+        if not getattr(self.op, "pad_to_aspect_ratio", False):
+            return values
+        return np.where(values == self.op.fill_value, values, np.nan)
 
 
 structure_rule(*_SPATIAL, *_GLOBAL, *_ADAPTIVE)(Spatial)
@@ -70,11 +77,17 @@ class Along(Rule):
     def declare(self):
         own = self.own_axes()
         self.stays(self.reason, own, exact=self.only_if_exact)
+        self.keep_others()
         self.passes(
             [a for a in self.inputs[0] if a not in own], value=self.value
         )
         if self.only_if_exact:
             self.passes([a for a in self.inputs[0] if a in own], value=_unknown)
+
+    def keep_others(self):
+        """Inputs but the first, such as weights, are read as they are."""
+        for i in range(1, len(self.inputs)):
+            self.stays("reads them", source=i)
 
     def needs(self, read, wanted, inputs, gone):
         found = super().needs(read, wanted, inputs, gone)
@@ -119,6 +132,7 @@ class Reduces(Along):
     def declare(self):
         own = self.own_axes()
         self.stays(self.reason, own)
+        self.keep_others()
         rank = len(self.call.input_shapes[0])
         keeps = len(self.call.output_shapes[0]) == rank
         self.passes(
@@ -135,7 +149,12 @@ class Reduces(Along):
 class Mean(Reduces):
     """Of a constant it is the constant."""
 
-    value = None
+    @property
+    def value(self):
+        """A number that the reduction begins with counts as well."""
+        if getattr(self.op, "initial", None) is None:
+            return None
+        return _unknown
 
 
 @structure_rule(
@@ -321,4 +340,4 @@ class Normalization(Unknown):
     """Of the input, with numbers of its own."""
 
     def declare(self):
-        self.keep_all(f"{self.name} has numbers for each feature")
+        self.refuse(f"{self.name} has numbers for each feature")
