@@ -10,7 +10,7 @@ from tf_ssl.graph.rewriting import Rewriter
 from tf_ssl.graph.walk import Nested
 from tf_ssl.shrinking.plan import Plan
 from tf_ssl.structures.analysis import Findings, Trace, Weights
-from tf_ssl.structures.rules.mixing import BatchNormalization
+from tf_ssl.structures.rules.normalization import BatchNormalization
 
 
 class Rebuild(Rewriter):

@@ -7,6 +7,7 @@ from tf_ssl.structures.rules import (
     elementwise,
     embeddings,
     mixing,
+    normalization,
     pointwise,
     sources,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "linear",
     "mixing",
     "moves",
+    "normalization",
     "pointwise",
     "rule_of",
     "sources",

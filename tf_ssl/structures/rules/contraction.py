@@ -8,6 +8,7 @@ import string
 import numpy as np
 from keras import layers
 
+from tf_ssl.structures.rules.attention import has_heads
 from tf_ssl.structures.rules.base import Rule
 from tf_ssl.structures.rules.table import structure_rule
 
@@ -112,7 +113,9 @@ class Einsum(Contraction):
         parts = re.split(",|->", self.op.subscripts.replace(" ", ""))
         if len(parts) != 3 or "->" not in self.op.subscripts:
             return None
-        if any(len(set(x)) < len(x) for x in (p.replace("...", "") for p in parts)):
+        if any(
+            len(set(x)) < len(x) for x in (p.replace("...", "") for p in parts)
+        ):
             return None  # a diagonal
         ranks = [len(s) for s in self.call.input_shapes]
         ranks.append(len(self.call.output_shapes[0]))
@@ -171,3 +174,81 @@ class Dot(Contraction):
             self.refuse(f"{self.name} normalizes them")
             return
         super().declare()
+
+
+@structure_rule("DotProductAttention")
+class DotProductAttention(Rule):
+    """keras.ops.dot_product_attention on `[batch, length, heads, features]`.
+
+    Heads are one unit of all three; features of queries and keys are summed
+    over, those of values pass.
+    """
+
+    def declare(self):
+        arguments = self.call.arguments
+        self.ends = [
+            self.call.index(arguments[x]) for x in ("query", "key", "value")
+        ]
+        q, k, v = self.ends
+        others = [i for i in range(len(self.inputs)) if i not in self.ends]
+        for i in others:
+            self.stays("adds it to the scores", source=i)
+        for name in ("bias", "mask"):
+            if has_heads(arguments.get(name)):
+                for i in set(self.ends):
+                    self.stays(f"has a {name} for each head", [-2], i)
+        for i in set(self.ends):
+            self.stays(
+                "attends over them",
+                [a for a in self.inputs[i] if a not in (-1, -2)],
+                i,
+            )
+        same = len({self.call.input_shapes[i][-2] for i in self.ends}) == 1
+        tracked = all(-2 in self.inputs[i] for i in self.ends)
+        if same and tracked:
+            for i in self.ends:
+                self.passes([-2], source=i)
+        else:
+            for i in set(self.ends):
+                self.stays("shares heads", [-2], i)
+        pair = [-1 in self.inputs[i] for i in (q, k)]
+        # The scale is 1 / sqrt(features) unless it is given.
+        self.summed = all(pair) and arguments.get("scale") is not None
+        if self.summed:
+            self.tracer.elements.union(self.inputs[q][-1], self.inputs[k][-1])
+        else:
+            for i in (q, k):
+                self.stays("scores with them", [-1], i)
+        self.passes([-1], source=v)
+
+    def constants(self, read, inputs):
+        found = [
+            {a: np.full(len(ids), np.nan) for a, ids in o.items()}
+            for o in self.outputs
+        ]
+        v = self.ends[2]
+        for axis in (-1, -2):
+            if axis in found[0] and axis in inputs[v]:
+                found[0][axis] = np.where(inputs[v][axis] == 0, 0.0, np.nan)
+        return found
+
+    def needs(self, read, wanted, inputs, gone):
+        found = super().needs(read, wanted, inputs, gone)
+        q, k, v = self.ends
+        if self.summed:
+            zero = (inputs[q][-1] == 0) | (inputs[k][-1] == 0)
+            for i in (q, k):
+                found[i][-1] |= ~zero
+        if all(-2 in found[i] for i in self.ends):
+            for i in (q, k):
+                found[i][-2] &= inputs[v][-2] != 0
+        return found
+
+    def read_axes(self, index):
+        return (-1,) if self.summed and index in self.ends[:2] else ()
+
+    def foldable(self, read, constants, index):
+        return {-1: constants[-1] == 0}
+
+    def folds(self, read, constants, index):
+        return []

@@ -58,7 +58,9 @@ class Elementwise(Rule):
 
     def _settings(self):
         """What an operation holds, such as the bounds of Clip."""
-        return () if isinstance(self.op, keras.Layer) else vars(self.op).values()
+        return (
+            () if isinstance(self.op, keras.Layer) else vars(self.op).values()
+        )
 
     def _of_array(self, x):
         """Elements of an array's axes: it is cut where others are."""
@@ -169,7 +171,7 @@ class Elementwise(Rule):
             for one in inputs
         ]
         is_wanted = all(live.any() for live in wanted[0].values())
-        for shape, axes, i in self._operands:
+        for _, axes, i in self._operands:
             if i is None:
                 continue
             for axis in axes:
@@ -187,7 +189,7 @@ class Elementwise(Rule):
     def _zero_elsewhere(self, index, axis, inputs):
         """Where another operand is zero along an axis."""
         zero = np.zeros(len(self.outputs[0][axis]), bool)
-        for shape, _, i in self._operands:
+        for _, _, i in self._operands:
             if i is None or i == index:
                 continue
             values = inputs[i].get(axis)

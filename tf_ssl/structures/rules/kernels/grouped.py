@@ -63,9 +63,7 @@ class ByMatrix(Convolution):
     def needs(self, read, wanted, inputs, gone):
         found, axis = super().needs(read, wanted, inputs, gone), self.channels
         if axis in found[0]:
-            live = before_activation(
-                self, self.op.activation, wanted[0][axis]
-            )
+            live = before_activation(self, self.op.activation, wanted[0][axis])
             live = self.needed_filters(live, gone[0][axis])
             found[0][axis] |= self.matrix(read, any_tap)[:, live].any(axis=1)
         return found

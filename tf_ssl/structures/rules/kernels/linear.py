@@ -171,5 +171,3 @@ class ConvTranspose(Convolution):
 
     def crop(self, kernel):
         return None
-
-

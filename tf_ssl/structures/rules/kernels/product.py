@@ -167,9 +167,7 @@ class Product:
         positions = {
             k: axes.index(axis) for k, axis in axis_of.items() if axis in axes
         }
-        if any(
-            n > 1 for k, n in enumerate(value.shape) if k not in positions
-        ):
+        if any(n > 1 for k, n in enumerate(value.shape) if k not in positions):
             return np.nan  # differs along an axis that the kernel passes by
         shape = [1] * len(axes)
         for k, position in positions.items():

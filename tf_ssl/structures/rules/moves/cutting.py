@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-ABSENT = -2  # what the operation itself puts there: zeros
+from tf_ssl.structures.rules.moves.labels import ABSENT
 
 # Operations that act on positions along the axis of units in such a way that
 # `config` and `rearrange` cannot say it again for fewer of them.
@@ -86,6 +86,8 @@ def _sections(rule, keep):
     rank = len(rule.call.input_shapes[0])
     axis = rule.op.axis % rank - rank
     if axis not in rule.inputs[0] or not all(axis in x for x in rule.outputs):
+        return rule.op.indices_or_sections
+    if keep(rule.inputs[0][axis]).all():
         return rule.op.indices_or_sections
     sizes = [int(keep(out[axis]).sum()) for out in rule.outputs]
     return np.cumsum(sizes)[:-1].tolist()

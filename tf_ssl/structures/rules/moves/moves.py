@@ -17,15 +17,14 @@ from keras import layers
 from tf_ssl.graph.walk import Tensor
 from tf_ssl.structures.rules.base import Rule
 from tf_ssl.structures.rules.moves.cutting import (
-    ABSENT,
     can_be_cut,
     new_config,
     new_key,
 )
+from tf_ssl.structures.rules.moves.labels import ABSENT, FOREIGN, ties_of
 from tf_ssl.structures.rules.table import structure_rule
 from tf_ssl.structures.units import Space
 
-_FOREIGN = -1  # what is not followed
 _LARGEST = 2**26  # numbers that a graph may be asked to move
 _SHIFT = 2**22  # float32 holds labels and this
 
@@ -99,7 +98,7 @@ class Moves(Rule):
             return None
         ids = self.inputs[index].get(axis)
         if ids is None:
-            return np.full(shape, _FOREIGN, np.int32)
+            return np.full(shape, FOREIGN, np.int32)
         around = [1] * len(shape)
         around[axis] = -1
         numbers = self._offsets[index] + np.arange(len(ids), dtype=np.int32)
@@ -111,7 +110,7 @@ class Moves(Rule):
         moved = []
         for a, b in zip(first, second, strict=True):
             # What does not move with the labels is the operation's own.
-            own = np.where(a == 0, ABSENT, _FOREIGN)
+            own = np.where(a == 0, ABSENT, FOREIGN)
             moved.append(np.where(b - a == _SHIFT, a - 3, own).astype(np.int32))
         return moved
 
@@ -129,7 +128,7 @@ class Moves(Rule):
                 return next(given)
             if isinstance(x, np.ndarray) or keras.ops.is_tensor(x):
                 # An array beside tensors: nothing that is followed.
-                return keras.ops.full(x.shape, float(_FOREIGN + shift))
+                return keras.ops.full(x.shape, float(FOREIGN + shift))
             return x
 
         args, kwargs = keras.tree.map_structure(
@@ -146,7 +145,7 @@ class Moves(Rule):
         for out_axis in range(1, moved.ndim):
             rows = np.moveaxis(moved, out_axis, 0)
             rows = rows.reshape(len(rows), -1)
-            ties = _ties(rows)
+            ties = ties_of(rows)
             if ties is None or known[out_axis] is None:
                 continue
             components, row_labels = ties
@@ -154,7 +153,7 @@ class Moves(Rule):
             if best is None or rank > best[0]:
                 best = rank, out_axis - moved.ndim, row_labels, rows
         if best is None or best[0][0] < 2 <= len(self._ids_along(axis)):
-            if not (moved == _FOREIGN).all():
+            if not (moved == FOREIGN).all():
                 self._give_up("spreads units over several axes", axis)
             return
         (_, out_axis, row_labels, rows) = best
@@ -187,9 +186,9 @@ class Moves(Rule):
             own = np.array([self._id(axis, x) for x in real])
             elements.union(np.full(len(own) - 1, own[0]), own[1:])
             ids[r] = own[0]
-            if _FOREIGN in labels:
+            if FOREIGN in labels:
                 elements.fix(own, f"{self.name} joins them with others")
-        for label, reason in ((_FOREIGN, True), (ABSENT, False)):
+        for label, reason in ((FOREIGN, True), (ABSENT, False)):
             missing = np.array(
                 [r for r, x in enumerate(row_labels) if set(x) == {label}], int
             )
@@ -286,23 +285,3 @@ class Moves(Rule):
         if type(self.op).__name__ == "GetItem":
             return new_key(self, keep, args, kwargs)
         return args, kwargs
-
-
-def _ties(rows):
-    """(number of units, labels of each row), or None where rows share some.
-
-    Args:
-        rows: Labels `[positions along an axis, all others]`.
-    """
-    first = rows[:, :1]
-    if (rows == first).all():
-        labels = [(int(x),) for x in first[:, 0]]
-        real = {x[0] for x in labels if x[0] >= 0}
-        return (len(real), labels) if real else None
-    if len(rows) == 1:
-        return None
-    labels = [tuple(np.unique(row).tolist()) for row in rows]
-    real = [x for row in labels for x in row if x >= 0]
-    if not real or len(real) != len(set(real)):
-        return None
-    return sum(any(x >= 0 for x in row) for row in labels), labels
