@@ -208,18 +208,11 @@ class SequenceMaker(Maker):
         return self.pick(
             layers.MaxPooling1D(3, strides=1, padding="same"),
             layers.SpatialDropout1D(0.3),
-            lambda y: layers.Cropping1D((1, 0))(
-                layers.ZeroPadding1D((1, 0))(y)
-            ),
+            lambda y: crop(layers.ZeroPadding1D((1, 0))(y)),
             lambda y: ops.roll(y, 2, axis=1),
             lambda y: ops.flip(y, axis=1),
             lambda y: ops.concatenate([y[:, 2:], y[:, :2]], axis=1),
             lambda y: layers.RepeatVector(LENGTH)(ops.max(y, axis=1)),
-            lambda y: (
-                ops.broadcast_to(y[:, :1] * 1.0, ops.shape(y))
-                if y.shape[0]
-                else y
-            ),
         )(x)
 
 

@@ -97,12 +97,12 @@ class Rule(Declaration):
             inputs: Constants of the inputs.
             gone: Which positions of the outputs will be removed.
         """
-        # What neither passes nor is read by a kernel is needed as it is.
-        followed = {(source, a) for source, a, _, _ in self._passes} | {
-            (product.source, axis)
-            for product in self.products
-            for axis in (*product.reads.values(), *product.shares.values())
-        }
+        # What neither passes nor is read with weights is needed as it is.
+        followed = {(source, a) for source, a, _, _ in self._passes}
+        for product in self.products:
+            followed |= {(product.source, a) for a in product.shares.values()}
+        for i, _ in enumerate(inputs):
+            followed |= {(i, a) for a in self.read_axes(i)}
         found = [
             {
                 axis: np.full(len(values), (i, axis) not in followed)

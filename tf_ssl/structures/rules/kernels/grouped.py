@@ -65,7 +65,7 @@ class ByMatrix(Convolution):
         if axis in found[0]:
             live = before_activation(self, self.op.activation, wanted[0][axis])
             live = self.needed_filters(live, gone[0][axis])
-            found[0][axis] |= self.matrix(read, any_tap)[:, live].any(axis=1)
+            found[0][axis] = self.matrix(read, any_tap)[:, live].any(axis=1)
         return found
 
     def needed_filters(self, wanted, gone):
