@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tf_ssl import checks
 from tf_ssl.exporting import runtimes
+from tf_ssl.exporting.same_padding import with_explicit_padding
 from tf_ssl.graph.difference import relative_difference
 from tf_ssl.graph.inputs import check_model, inputs_for, typed
 from tf_ssl.graph.walk import functional
@@ -25,6 +27,8 @@ _FORMATS = {
     "onnx": ("onnx", ".onnx"),
 }
 QUANTIZE = ("int8",)
+# A difference of outputs that float32 does not explain.
+_SUSPICIOUS = 1e-3
 
 
 def export(
@@ -39,7 +43,9 @@ def export(
     """Writes a model's inference for another runtime.
 
     Only operations of the runtime itself are used: a model that would need
-    TensorFlow's inside LiteRT (Flex) is refused. A SavedModel of a model that
+    TensorFlow's inside LiteRT (Flex) is refused. Strided convolutions that
+    LiteRT's default delegate gets wrong are written in another way (see
+    `same_padding`). A SavedModel of a model that
     `tf_ssl.sparsify` made loads where `custom_ops` was imported before.
 
     Args:
@@ -90,6 +96,8 @@ def export(
         )
     _check_quantize(format, quantize, representative)
     _check_sparse_kernels(model, format)
+    if format == "tflite":
+        model = with_explicit_padding(model)
     options = {"input_signature": _signature(model, batch_size)}
     if format == "tflite":
         ops = "TFLITE_BUILTINS" + ("_INT8" if quantize else "")
@@ -130,6 +138,9 @@ def check_export(
 ) -> float:
     """Runs an exported model in its own runtime and compares the outputs.
 
+    Where LiteRT differs, but would not without its default delegate (XNNPACK),
+    a warning says so: the file is right, and what runs it is not.
+
     Args:
         model: The model that was exported.
         path: What `export` returned.
@@ -147,7 +158,8 @@ def check_export(
         ImportError: The runtime is missing; the message names it.
     """
     check_model(model)
-    exported = runtimes.load(pathlib.Path(path))
+    path = pathlib.Path(path)
+    exported = runtimes.load(path)
     sample = (
         inputs_for(model, exported.batch_size or 4)
         if sample is None
@@ -156,7 +168,22 @@ def check_export(
     function = functional(model)
     names = [x.name for x in function.inputs] if function is not None else []
     expected = keras.tree.flatten(model(sample, training=False))
-    received = exported.run(names, sample)
+    difference = _difference(model, path, expected, exported.run(names, sample))
+    if path.suffix == ".tflite" and difference > _SUSPICIOUS:
+        plain = runtimes.load(path, delegates=False)
+        other = _difference(model, path, expected, plain.run(names, sample))
+        if other < difference / 100:
+            warnings.warn(
+                f"{path} differs by {difference:.1e} from {model.name} where "
+                "LiteRT's default delegate (XNNPACK) runs it, and by "
+                f"{other:.1e} without: the delegate computes something else. "
+                "Run it with an interpreter without default delegates.",
+                stacklevel=2,
+            )
+    return difference
+
+
+def _difference(model, path, expected, received) -> float:
     if len(expected) != len(received):
         raise ValueError(
             f"Expected {len(expected)} outputs, as {model.name} has. Received: "

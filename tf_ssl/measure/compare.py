@@ -37,8 +37,8 @@ def compare(
 
     Layers are matched by name, a Bidirectional also with two recurrent layers
     that stand in for it, a composite layer with those that were inside (see
-    `matching.match`): they stand in one row and are timed as one. All else that only one model
-    has is listed on its side.
+    `matching.match`): they stand in one row and are timed as one. All else
+    that only one model has is listed on its side.
 
     Times are wall clock: the layers of both models in turn in one run, each
     alone on noise; then the whole models in turn in another.
