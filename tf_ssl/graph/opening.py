@@ -16,18 +16,11 @@ import re
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.ops.node import Node  # as Operation's own calls make it
 
-from tf_ssl.graph.sources import Rows, Source
-
-# A batch size that no model has: where it turns up in an argument, the layer
-# has asked for the size of its batch.
-BATCH = 1009
-
-
-class CannotOpen(Exception):
-    """The reason why a layer cannot be opened, for people."""
+from tf_ssl.graph.batch import BATCH, CannotOpen, take_batch_out
+from tf_ssl.graph.sources import Source
+from tf_ssl.graph.symbolic import Patches, visible, with_lengths
 
 
 @dataclasses.dataclass(eq=False)
@@ -57,13 +50,6 @@ def runs_its_graph(model) -> bool:
     """Whether a model with a graph of layers computes what the graph says."""
     call = type(model).call
     return getattr(call, "__module__", "").startswith("keras.src.models")
-
-
-def without_batch(shape) -> tuple:
-    """A shape with None in place of `BATCH` and its multiples."""
-    return tuple(
-        None if n is not None and n > 0 and n % BATCH == 0 else n for n in shape
-    )
 
 
 @contextlib.contextmanager
@@ -289,7 +275,7 @@ class _Opener:
             raise CannotOpen("it returns no tensor")
         found = _nodes_of(made, {id(t) for t in inputs})
         for node in found:
-            _take_batch_out(node)
+            take_batch_out(node)
         return Opened(inputs, positions, made, found, structure, outputs)
 
     def _visible_output(self, x):
@@ -311,12 +297,12 @@ class _Opener:
 
         before = {}
         for name, value in list(vars(layer).items()):
-            replaced = _visible(layer, value, source)
+            replaced = visible(layer, value, source)
             if replaced is not None:
                 before[name] = value
                 # Not by setattr: Keras tracks what is assigned to a layer.
                 layer.__dict__[name] = replaced
-        patches = _Patches(anchor)
+        patches = Patches(anchor)
         call = keras.Layer.__call__
 
         def layer_call(inner, *args, **kwargs):
@@ -330,7 +316,7 @@ class _Opener:
             if not is_symbolic or self._is_known(inner):
                 outputs = call(inner, *args, **kwargs)
                 if isinstance(inner, keras.layers.EinsumDense):
-                    return _know_lengths(inner, args, outputs)
+                    return with_lengths(inner, args, outputs)
                 return outputs
             return self._inner(inner, args, kwargs, call)
 
@@ -343,7 +329,7 @@ class _Opener:
             layer.__dict__.update(before)
 
     def _inner(self, layer, args, kwargs, call):
-        """The call of a composite layer inside: opened in turn, if it can be."""
+        """The call of a composite layer inside: opened in turn."""
         if self._returned is not None:
             returned = self._returned.get(id(layer))
             if returned:
@@ -386,33 +372,6 @@ def _node_of(layer, args, kwargs, outputs, opened):
     node = Node(layer, call_args=args, call_kwargs=kwargs, outputs=tensors)
     node.opened = opened
     return outputs
-
-
-def _know_lengths(layer, args, outputs):
-    """A result with the sizes that an EinsumDense forgets."""
-    given, _, made = re.split(",|->", layer.equation.replace(" ", ""))
-    if "." in given or None not in outputs.shape[1:]:
-        return outputs
-    sizes = dict(zip(given, args[0].shape, strict=True))
-    shape = tuple(
-        sizes.get(x) if n is None else n
-        for x, n in zip(made, outputs.shape, strict=True)
-    )
-    known = keras.KerasTensor(shape, outputs.dtype, name=outputs.name)
-    known._keras_history = outputs._keras_history
-    layer._inbound_nodes[-1].outputs[:] = [known]
-    return known
-
-
-def _visible(layer, value, source):
-    """A symbolic tensor for what a layer holds; None where it needs none."""
-    if isinstance(value, keras.Variable):
-        dtype = str(value.dtype)
-        if "float" in dtype and value._autocast:
-            dtype = layer.compute_dtype
-        return source(value, dtype)
-    is_array = keras.ops.is_tensor(value) or isinstance(value, np.ndarray)
-    return source(value) if is_array and len(value.shape) else None
 
 
 def _kind(node):
@@ -490,116 +449,3 @@ class _Reads:
 
     def __exit__(self, *error):
         return self._scope.__exit__(*error)
-
-
-class _Patches:
-    """Functions of keras.ops that ask for more than symbolic tensors know."""
-
-    def __init__(self, anchor):
-        self._anchor = anchor
-        self._originals: dict = {}
-
-    def __enter__(self):
-        for name in ("convert_to_tensor", "tile", "broadcast_to"):
-            self._originals[name] = getattr(keras.ops, name)
-            setattr(keras.ops, name, getattr(self, f"_{name}"))
-
-    def __exit__(self, *error):
-        for name, original in self._originals.items():
-            setattr(keras.ops, name, original)
-
-    def _convert_to_tensor(self, x, dtype=None, *args, **kwargs):
-        if isinstance(x, keras.KerasTensor):
-            return x if dtype is None else keras.ops.cast(x, dtype)
-        return self._originals["convert_to_tensor"](x, dtype, *args, **kwargs)
-
-    def _in_rows(self, x):
-        """X for each example of the batch."""
-        return Rows()(x, self._anchor)
-
-    def _tile(self, x, repeats):
-        if (
-            isinstance(x, keras.KerasTensor)
-            and isinstance(repeats, list | tuple)
-            and len(repeats) == len(x.shape)
-            and repeats[0] == BATCH
-            and x.shape[0] == 1
-        ):
-            if any(n != 1 for n in repeats[1:]):
-                x = self._originals["tile"](x, (1, *repeats[1:]))
-            return self._in_rows(x)
-        return self._originals["tile"](x, repeats)
-
-    def _broadcast_to(self, x, shape):
-        if (
-            isinstance(x, keras.KerasTensor)
-            and len(shape)
-            and shape[0] == BATCH
-            and (len(x.shape) < len(shape) or x.shape[0] == 1)
-        ):
-            if tuple(x.shape) != (1, *shape[1:]):
-                x = self._originals["broadcast_to"](x, (1, *shape[1:]))
-            return self._in_rows(x)
-        return self._originals["broadcast_to"](x, shape)
-
-
-def _take_batch_out(node):
-    """Makes a node hold for any batch size."""
-    op = node.operation
-    if isinstance(op, keras.Layer | Source):
-        return
-    name = type(op).__name__
-    held = {k: v for k, v in vars(op).items() if k[0] != "_"}
-    if any(isinstance(v, list | tuple) and None in v for v in held.values()):
-        raise CannotOpen(f"its operation {name} needs a size that is not known")
-    if name == "Reshape":
-        _reshape_any_batch(node)
-        return
-
-    def any_batch(x):
-        if _is_batch(x):
-            raise CannotOpen(
-                f"its operation {name} is given the size of the batch"
-            )
-        if not keras.ops.is_tensor(x) or not any(map(_is_batch, x.shape)):
-            return x
-        value = keras.ops.convert_to_numpy(x)
-        if _is_batch(value.shape[0]) and (value == value[:1]).all():
-            return value[:1]  # the same for each example
-        raise CannotOpen(
-            f"its operation {name} is given an array with an entry for each "
-            "example"
-        )
-
-    for value in keras.tree.flatten(held):
-        any_batch(value)
-    node.arguments.args, node.arguments.kwargs = keras.tree.map_structure(
-        any_batch, (node.arguments.args, node.arguments.kwargs)
-    )
-
-
-def _reshape_any_batch(node):
-    op = node.operation
-    shape = tuple(op.newshape)
-    if not any(map(_is_batch, shape)):
-        return
-    known = node.outputs[0].shape
-    new = tuple(
-        -1 if _is_batch(n) else known[i] if n == -1 else n
-        for i, n in enumerate(shape)
-    )
-    if new.count(-1) > 1 or None in new:
-        raise CannotOpen(
-            "it reshapes its batch and another unknown size at once"
-        )
-    node.operation = type(op)(new)
-
-
-def _is_batch(value) -> bool:
-    is_integer = isinstance(value, int | np.integer)
-    return (
-        is_integer
-        and not isinstance(value, bool)
-        and value > 0
-        and value % BATCH == 0
-    )

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tf_ssl.graph import opening
+from tf_ssl.graph.batch import CannotOpen, without_batch
 from tf_ssl.graph.sources import Source
 
 
@@ -206,7 +207,7 @@ class _Builder:
         else:
             try:
                 opened = opening.open_model(model, self._is_known, length)
-            except opening.CannotOpen as error:
+            except CannotOpen as error:
                 raise ValueError(
                     "Invalid value for argument model. Expected a built "
                     f"Functional or Sequential model. Received: {model!r}. A "
@@ -253,7 +254,7 @@ class _Builder:
 
     def _new(self, env, tensor) -> Tensor:
         # What was opened at a stated batch size holds for any.
-        shape = opening.without_batch(tensor.shape)
+        shape = without_batch(tensor.shape)
         made = Tensor(shape, str(tensor.dtype), tensor.name)
         env[id(tensor)] = made
         return made
@@ -313,7 +314,7 @@ class _Builder:
         else:
             try:
                 opened = opening.open_layer(op, node, self._is_known)
-            except opening.CannotOpen as error:
+            except CannotOpen as error:
                 self._closed[id(op)] = (op.name, str(error))
                 return None
             nested = Nested(op, args, kwargs, outputs, parent, None, False)

@@ -96,5 +96,6 @@ def test_model_that_is_not_built():
         replace_layers(model, {})
     assert str(error.value) == (
         "Invalid value for argument model. Expected a built Functional or "
-        "Sequential model. Received: <Sequential name=net, built=False>."
+        "Sequential model. Received: <Sequential name=net, built=False>. Build "
+        "it first: give it an Input, or call it once."
     )
