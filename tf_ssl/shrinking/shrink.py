@@ -145,6 +145,8 @@ def shrink(
         report.optimizer = optimizer_for(
             optimizer, small, rebuild.pairs, rebuild.slice
         )
+    successor = {id(old): new for old, new in rebuild.pairs}
+    report.variables = [successor.get(id(v)) for v in model.variables]
     small.shrink_report = report
     return small
 
