@@ -11,6 +11,7 @@ from tf_ssl.graph.walk import Call, Graph, Tensor, build_graph
 from tf_ssl.structures.rules import Tracer, has_rule, rule_of
 from tf_ssl.structures.rules.contraction import Contraction
 from tf_ssl.structures.rules.elementwise import Add
+from tf_ssl.structures.rules.moves import axes_of_key
 from tf_ssl.structures.units import Space
 
 # Operations that take only the shape of their argument; Concatenate makes its
@@ -156,6 +157,9 @@ def _contracted(calls):
                     if x in first and x in second and x not in made:
                         found.setdefault(tensor, set()).add(i - len(letters))
             continue
+        apart = _taken_apart(call, name)
+        if apart:
+            found.setdefault(call.inputs[0], set()).update(apart)
         if len(call.outputs) != 1 or call.outputs[0] not in found:
             continue
         axes, shape = found[call.outputs[0]], call.outputs[0].shape
@@ -172,6 +176,23 @@ def _contracted(calls):
                 moved = axes
             found.setdefault(tensor, set()).update(moved)
     return found, found
+
+
+def _taken_apart(call, name) -> set:
+    """Axes, from the end, of which a call takes single positions."""
+    if name in ("Split", "Unstack") and call.inputs:
+        rank = call.inputs[0].rank
+        return {call.op.axis % rank - rank}
+    if name != "GetItem":
+        return set()
+    key = call.arguments["key"]
+    parts = list(key) if isinstance(key, tuple | list) else [key]
+    rank = call.inputs[0].rank
+    return {
+        axis - rank
+        for position, axis in axes_of_key(parts, rank)
+        if isinstance(parts[position], int)
+    }
 
 
 @dataclasses.dataclass(eq=False)
