@@ -120,7 +120,7 @@ class Moves(Rule):
         """Finds the axis along which units lie now."""
         best = None
         known = self.call.output_shapes[o]
-        for out_axis in range(1, moved.ndim):
+        for out_axis in range(moved.ndim):
             rows = np.moveaxis(moved, out_axis, 0)
             rows = rows.reshape(len(rows), -1)
             ties = _ties(rows)
@@ -143,10 +143,9 @@ class Moves(Rule):
         Not what is summed over, nor what is taken apart into queries, keys and
         values.
         """
-        contracted = self.tracer.contracted_axes.get(
-            self.call.outputs[o], set()
-        )
-        return (out_axis - moved.ndim) not in contracted
+        uses = self.tracer.uses.get(self.call.outputs[o], {})
+        use = uses.get(out_axis - moved.ndim)
+        return {"paired": 2, None: 1, "summed": 0}[use]
 
     def _ids_along(self, axis):
         return np.concatenate(
