@@ -20,7 +20,13 @@ from keras.src.ops.node import Node  # as Operation's own calls make it
 
 from tf_ssl.graph.batch import BATCH, CannotOpen, take_batch_out
 from tf_ssl.graph.sources import Source
-from tf_ssl.graph.symbolic import Patches, visible, with_lengths
+from tf_ssl.graph.symbolic import (
+    Patches,
+    pass_mask_on,
+    visible,
+    with_lengths,
+    with_masks,
+)
 
 
 @dataclasses.dataclass(eq=False)
@@ -34,6 +40,8 @@ class Opened:
         nodes: Keras' nodes, each after those that it depends on.
         inputs_structure: KerasTensors as the layer is called.
         outputs_structure: As the layer returns them.
+        masks: KerasTensors, masks of the arguments that are no arguments
+            themselves; the last of `inputs` stand for them.
         trains_otherwise: In training its own code does something else.
     """
 
@@ -43,6 +51,7 @@ class Opened:
     nodes: list
     inputs_structure: Any
     outputs_structure: Any
+    masks: list = dataclasses.field(default_factory=list)
     trains_otherwise: bool = False
 
 
@@ -223,15 +232,9 @@ class _Opener:
 
     def _open(self, layer, arguments, batch) -> Opened:
         placeholders: dict[int, Any] = {}
-        inputs, positions = [], []
-        flat = [
-            x
-            for x in keras.tree.flatten(arguments)
-            if isinstance(x, keras.KerasTensor)
-        ]
-        for i, tensor in enumerate(flat):
-            if id(tensor) in placeholders:
-                continue
+        inputs: list = []
+
+        def placeholder(tensor):
             shape = tuple(tensor.shape)
             if shape and shape[0] is None:
                 shape = (batch, *shape[1:])
@@ -240,11 +243,25 @@ class _Opener:
             )
             placeholders[id(tensor)] = made
             inputs.append(made)
-            positions.append(i)
+
+        flat = [
+            x
+            for x in keras.tree.flatten(arguments)
+            if isinstance(x, keras.KerasTensor)
+        ]
+        positions, masks = [], []
+        for i, tensor in enumerate(flat):
+            if id(tensor) not in placeholders:
+                placeholder(tensor)
+                positions.append(i)
         for tensor in flat:
             mask = getattr(tensor, "_keras_mask", None)
-            if mask is not None and id(mask) in placeholders:
-                placeholders[id(tensor)]._keras_mask = placeholders[id(mask)]
+            if mask is None:
+                continue
+            if id(mask) not in placeholders:
+                placeholder(mask)
+                masks.append(mask)
+            placeholders[id(tensor)]._keras_mask = placeholders[id(mask)]
         args, kwargs = keras.tree.map_structure(
             lambda x: placeholders.get(id(x), x), arguments
         )
@@ -256,6 +273,7 @@ class _Opener:
                 args, kwargs = keras.tree.map_structure(
                     lambda x: _as_called(layer, x), (args, kwargs)
                 )
+                kwargs = with_masks(layer, args, kwargs)
                 outputs = keras.tree.map_structure(
                     self._visible_output, layer.call(*args, **kwargs)
                 )
@@ -276,7 +294,7 @@ class _Opener:
         found = _nodes_of(made, {id(t) for t in inputs})
         for node in found:
             take_batch_out(node)
-        return Opened(inputs, positions, made, found, structure, outputs)
+        return Opened(inputs, positions, made, found, structure, outputs, masks)
 
     def _visible_output(self, x):
         is_number = keras.ops.is_tensor(x) and not isinstance(
@@ -349,7 +367,9 @@ class _Opener:
             return outputs
         outputs = opened.outputs_structure
         self._seen.setdefault(id(layer), []).append(outputs)
-        return _node_of(layer, args, kwargs, outputs, opened)
+        outputs = _node_of(layer, args, kwargs, outputs, opened)
+        pass_mask_on(layer, args, kwargs, outputs)
+        return outputs
 
 
 def _node_of(layer, args, kwargs, outputs, opened):
@@ -397,9 +417,13 @@ def _as_called(layer, x):
     """An argument as Keras' `__call__` would pass it on."""
     if not isinstance(x, keras.KerasTensor) or not layer._convert_input_args:
         return x
-    return layer.dtype_policy.convert_input(
+    converted = layer.dtype_policy.convert_input(
         x, layer.autocast, layer.input_dtype
     )
+    mask = getattr(x, "_keras_mask", None)
+    if mask is not None:
+        converted._keras_mask = mask
+    return converted
 
 
 def _nodes_of(outputs, inputs) -> list:

@@ -8,6 +8,7 @@ import numpy as np
 from tf_ssl.graph.copying.live_copy import copy_layer
 from tf_ssl.graph.dropped_rows import as_dropout
 from tf_ssl.graph.sources import Constant, Rows, Source, Weight
+from tf_ssl.graph.symbolic import with_masks
 from tf_ssl.graph.walk import (
     Bind,
     Call,
@@ -35,6 +36,9 @@ class Rewriter:
         self._memo: dict = {}
         self._sources: dict[int, object] = {}
         self._activations: dict[int, object] = {}
+        # Operations, in place of a layer that passed masks on, do not: then
+        # layers are given masks as arguments.
+        self._carries_masks = False
         self._names: set[str] = set()
         # What stands for a layer and what the layer was, both kept alive.
         self.copies: list[tuple] = []
@@ -152,6 +156,8 @@ class Rewriter:
                 args, kwargs = keras.tree.map_structure(
                     self._for_layer, (args, kwargs)
                 )
+                if self._carries_masks and isinstance(new, keras.Layer):
+                    kwargs = with_masks(new, args, kwargs)
             is_first = not any(old is op for old, _ in self.copies)
             # Of rows, what they are made of: no operation of ours.
             call = op.call if isinstance(op, Rows) else new
@@ -197,6 +203,12 @@ class Rewriter:
         if not nested.is_model and self.opens(nested):
             for item in graph.items:
                 self._item(item, env, None)
+            for tensor, mask in zip(nested.outputs, nested.masks, strict=True):
+                made = env[id(tensor)]
+                if mask is not None and id(mask) in env:
+                    if getattr(made, "_keras_mask", None) is None:
+                        made._keras_mask = env[id(mask)]
+                        self._carries_masks = True
             return None
         key = id(nested.op)
         args, kwargs = self._filled(nested, env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import keras
@@ -36,6 +37,47 @@ def visible(layer, value, source):
         return source(value, dtype)
     is_array = keras.ops.is_tensor(value) or isinstance(value, np.ndarray)
     return source(value) if is_array and len(value.shape) else None
+
+
+def with_masks(layer, args, kwargs) -> dict:
+    """Keyword arguments with the masks that Keras' `__call__` fills in."""
+    signature = inspect.signature(layer.call)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    tensors = {
+        name: value
+        for name, value in bound.arguments.items()
+        if any(
+            isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(value)
+        )
+    }
+    added = {}
+    for name, value in tensors.items():
+        mask_name = "mask" if len(tensors) == 1 else f"{name}_mask"
+        known = bound.arguments.get(mask_name, mask_name)
+        if known is None:
+            mask = _mask_of(value)
+            if any(x is not None for x in keras.tree.flatten(mask)):
+                added[mask_name] = mask
+    return {**kwargs, **added}
+
+
+def pass_mask_on(layer, args, kwargs, outputs) -> None:
+    """Gives a layer's results the mask that Keras' `__call__` gives them."""
+    if not layer.supports_masking:
+        return
+    bound = inspect.signature(layer.call).bind(*args, **kwargs)
+    first = next(iter(bound.arguments.values()))
+    mask = kwargs.get("mask")
+    layer._set_mask_metadata(
+        first, outputs, _mask_of(first) if mask is None else mask
+    )
+
+
+def _mask_of(value):
+    return keras.tree.map_structure(
+        lambda x: getattr(x, "_keras_mask", None), value
+    )
 
 
 class Patches:
