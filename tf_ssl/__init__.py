@@ -29,6 +29,7 @@ from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
 )
 from tf_ssl.penalties.regularize import regularize
 from tf_ssl.penalties.regularizer_sum import RegularizerSum
+from tf_ssl.shrinking.original_class import original_class
 from tf_ssl.shrinking.report import ShrinkReport
 from tf_ssl.shrinking.shrink import shrink
 from tf_ssl.sparse import layers, storage
@@ -80,6 +81,7 @@ __all__ = [
     "model_sparsity",
     "multiply_add_rule",
     "multiply_adds",
+    "original_class",
     "papers",
     "pictures",
     "pruning_gains",

@@ -36,30 +36,8 @@ def _gap(units, share, fails, reason):
     return Gap(units, share, frozenset(fails.split()), reason)
 
 
-_OWN_LAYERS = "the tokens' path begins with a layer that has no rule"
-_BROKEN_CONFIG = "a layer of it is not made again from its own config"
-_PARTLY = "some of its layers have no rule"
-
 # Family -> gap. A gap that has been closed, or is another one now, fails too.
-EXPECTED = {
-    "bert": _gap(0, 0, "load", _OWN_LAYERS),
-    "roberta": _gap(0, 0, "load", _OWN_LAYERS),
-    "distil_bert": _gap(0, 0, "load", _OWN_LAYERS),
-    "gpt2": _gap(0, 0, "load", _OWN_LAYERS),
-    "t5": _gap(0, 0, "load litert", _OWN_LAYERS),
-    "whisper": _gap(0, 0, "load", _OWN_LAYERS),
-    "llama": _gap(0, 0, "shrink load litert", _BROKEN_CONFIG),
-    "gemma": _gap(0, 0, "load litert", _OWN_LAYERS),
-    "vit": _gap(0, 0, "shrink load litert", _BROKEN_CONFIG),
-    "deit": _gap(0, 0, "shrink load litert", _BROKEN_CONFIG),
-    "mit": _gap(0, 0, "shrink load litert", _BROKEN_CONFIG),
-    "segformer": _gap(0, 0, "shrink load litert", _BROKEN_CONFIG),
-    "swin": _gap(0, 0, "shrink load litert", _BROKEN_CONFIG),
-    "efficientnet": _gap(270, 1, "load", _PARTLY),
-    "mobilenet": _gap(0, 0, "load", _PARTLY),
-    "retinanet": _gap(592, 1, "load", _PARTLY),
-    "deeplab_v3": _gap(344, 1, "load", _PARTLY),
-}
+EXPECTED: dict[str, Gap] = {}
 
 
 def _slow_but(names):

@@ -120,17 +120,17 @@ class Moves(Rule):
         """Finds the axis along which units lie now."""
         best = None
         known = self.call.output_shapes[o]
-        for out_axis in range(1, moved.ndim):
+        for out_axis in range(moved.ndim):
             rows = np.moveaxis(moved, out_axis, 0)
             rows = rows.reshape(len(rows), -1)
             ties = _ties(rows)
             if ties is None or known[out_axis] is None:
                 continue
             components, row_labels = ties
-            rank = (components, self._prefers(o, out_axis, moved))
+            rank = (self._prefers(o, out_axis, moved), components)
             if best is None or rank > best[0]:
                 best = rank, out_axis - moved.ndim, row_labels, rows
-        if best is None or best[0][0] < 2 <= len(self._ids_along(axis)):
+        if best is None or best[0][1] < 2 <= len(self._ids_along(axis)):
             if not (moved == _FOREIGN).all():
                 self._give_up("spreads units over several axes", axis)
             return
@@ -138,11 +138,14 @@ class Moves(Rule):
         self._tie(rows, row_labels, o, axis, out_axis)
 
     def _prefers(self, o, out_axis, moved):
-        """Of two ways to cut a product of axes, heads for attention."""
-        contracted = self.tracer.contracted_axes.get(
-            self.call.outputs[o], set()
-        )
-        return (out_axis - moved.ndim) not in contracted
+        """Of the ways to cut a product of axes, heads for attention.
+
+        Not what is summed over, nor what is taken apart into queries, keys and
+        values.
+        """
+        uses = self.tracer.uses.get(self.call.outputs[o], {})
+        use = uses.get(out_axis - moved.ndim)
+        return {"paired": 2, None: 1, "summed": 0}[use]
 
     def _ids_along(self, axis):
         return np.concatenate(
@@ -337,7 +340,7 @@ class Moves(Rule):
         key = arguments["key"]
         parts = list(key) if isinstance(key, tuple | list) else [key]
         rank = len(self.call.input_shapes[0])
-        for position, axis in _axes_of_key(parts, rank):
+        for position, axis in axes_of_key(parts, rank):
             ids = self.inputs[0].get(axis - rank)
             part = parts[position]
             if ids is None or not isinstance(part, slice):
@@ -361,7 +364,7 @@ _CUT = {"Split", "BroadcastTo"}
 _SIZED = {"Slice", "Tile", "ExtractPatches", "Unfold", "CropImages"}
 
 
-def _axes_of_key(parts, rank):
+def axes_of_key(parts, rank):
     """(position in the key, axis of the input) of its slices."""
     used = sum(x is not None and x is not Ellipsis for x in parts)
     axis = 0
