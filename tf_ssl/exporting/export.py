@@ -15,7 +15,12 @@ from tf_ssl import checks
 from tf_ssl.exporting import runtimes
 from tf_ssl.exporting.same_padding import with_explicit_padding
 from tf_ssl.graph.difference import relative_difference
-from tf_ssl.graph.inputs import check_model, inputs_for, typed
+from tf_ssl.graph.inputs import (
+    check_model,
+    input_structure,
+    inputs_for,
+    typed,
+)
 from tf_ssl.graph.walk import functional
 from tf_ssl.sparse.layers.sparse_kernel_layer import SparseKernelLayer
 from tf_ssl.structures.kernels import all_layers
@@ -165,8 +170,8 @@ def check_export(
         if sample is None
         else typed(model, sample)
     )
-    function = functional(model)
-    names = [x.name for x in function.inputs] if function is not None else []
+    structure = input_structure(model)
+    names = [x.name for x in keras.tree.flatten(structure) if x is not None]
     expected = keras.tree.flatten(model(sample, training=False))
     difference = _difference(model, path, expected, exported.run(names, sample))
     if path.suffix == ".tflite" and difference > _SUSPICIOUS:
@@ -228,8 +233,8 @@ def _calibration(model, representative, batch_size):
             "with the same number of examples. Received: shapes "
             f"{[array.shape for array in arrays]}"
         )
-    function = functional(model)
-    inputs = function.inputs if function is not None else []
+    inputs = keras.tree.flatten(input_structure(model))
+    inputs = [x for x in inputs if x is not None]
     # The converter looks an input up by its name, or by what TensorFlow makes
     # of that: letters, digits and underscores.
     names = [x.name for x in inputs]
@@ -264,26 +269,26 @@ def _signature(model, batch_size):
     """What `keras.Model.export` takes; None: as it was called."""
     if batch_size is not None:
         checks.integer("batch_size", batch_size, 1)
-    function = functional(model)
-    if function is None:
+    is_graph = functional(model) is not None
+    structure = input_structure(model)
+    if structure is None:
         if batch_size is not None:
             raise ValueError(
                 "Invalid value for argument batch_size. Expected None, for "
-                f"{model.name} is no Functional or Sequential model. Received: "
+                f"{model.name} is no Functional or Sequential model, and does "
+                "not open on symbolic tensors. Received: "
                 f"batch_size={batch_size}"
             )
         return None
 
     def spec(tensor):
-        fixed = tensor.shape[0] if batch_size is None else batch_size
-        shape = (fixed, *tensor.shape[1:])
+        fixed = tensor.shape[0] if is_graph else None
+        shape = (batch_size or fixed, *tensor.shape[1:])
         return keras.InputSpec(
             shape=shape, dtype=tensor.dtype, name=tensor.name
         )
 
-    if isinstance(model, keras.Sequential):
-        return [spec(function.inputs[0])]
-    return [keras.tree.map_structure(spec, function.input)]
+    return [keras.tree.map_structure(spec, structure)]
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def input_structure(model):
     """KerasTensors in the structure that a model takes; None: not known.
 
     That of a subclassed model shows when it is called on symbolic tensors, of
-    the shapes that it was built for.
+    the shapes that it was built for; they have the names of their places in it.
     """
     function = functional(model)
     if isinstance(model, keras.Sequential):
@@ -41,9 +41,24 @@ def input_structure(model):
     if function is not None:
         return function.input
     try:
-        return build_graph(model).inputs_structure
+        structure = build_graph(model).inputs_structure
     except ValueError:  # It does not open.
         return None
+    named = [
+        x
+        if x is None
+        else keras.KerasTensor(x.shape, x.dtype, name=_name_at(path))
+        for path, x in keras.tree.flatten_with_path(structure)
+    ]
+    return keras.tree.pack_sequence_as(structure, named)
+
+
+def _name_at(path) -> str:
+    """`"images"` for a key, `"input_1"` for a position; "input" alone."""
+    words = [str(part) for part in path]
+    if not words or words[0].isdigit():
+        words = ["input", *words]
+    return "_".join(words)
 
 
 def static_batch(model) -> int | None:
@@ -116,7 +131,7 @@ def inputs_for(
     tensors = [x for x in keras.tree.flatten(structure) if x is not None]
     limits: dict = {}
     if any("int" in str(x.dtype) for x in tensors):
-        found = limits_of(model)
+        found = limits_of(model, [x.name for x in tensors])
         limits = {id(x): n for x, n in zip(tensors, found, strict=True)}
     random = np.random.default_rng(seed)
 

@@ -41,7 +41,7 @@ _COMPARISONS = {
 }
 
 
-def limits_of(model) -> list[int]:
+def limits_of(model, names) -> list[int]:
     """The number below which each input of a model stays.
 
     An input is followed through casts and reshapes to the Embeddings that read
@@ -51,6 +51,7 @@ def limits_of(model) -> list[int]:
 
     Args:
         model: Built `keras.Model`.
+        names: Of its inputs: what is called a mask is one.
 
     Returns:
         Of each input, in their order.
@@ -63,11 +64,11 @@ def limits_of(model) -> list[int]:
     follow = _Follow(graph)
     smallest = min(follow.rows, default=None)
     found = []
-    for tensor in graph.inputs:
+    for name, tensor in zip(names, graph.inputs, strict=True):
         limit = follow.limit(tensor)
         if limit is None:
             limit = smallest
-            if tensor.name.endswith("mask") or limit is None:
+            if name.endswith("mask") or limit is None:
                 limit = 2
                 if tensor.dtype == "uint8":
                     limit = 256

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_ssl
 from tf_ssl.exporting import runtimes
 from tf_ssl.exporting.export import check_export, export
 
@@ -335,3 +336,45 @@ def test_refuses_quantization(tmp_path, format, options, message):
         export(model, path, format, **options)
     assert str(error.value) == message
     assert not path.exists()
+
+
+class _Block(keras.Layer):
+    """A residual block, of layers that have the same names in each."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(8, "relu", name="dense")
+        self.second = layers.Dense(4, name="out")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 8))
+
+    def call(self, inputs):
+        return keras.ops.add(inputs, self.second(self.first(inputs)))
+
+
+class _Net(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.block = _Block(name="block")
+        self.head = layers.Dense(2)
+
+    def call(self, inputs):
+        x = self.block(inputs["first"]) + inputs["second"]
+        return {"y": self.head(x), "x": x}
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("format", ["savedmodel", "tflite"])
+def test_subclassed_models_and_what_they_shrink_to(
+    format, batch_size, tmp_path
+):
+    model = _Net(name="net")
+    model({"first": np.ones((2, 4)), "second": np.ones((2, 4))})
+    small = tf_ssl.shrink(model)
+    for i, each in enumerate((model, small)):
+        ending = ".tflite" if format == "tflite" else ""
+        path = tmp_path / f"{i}{ending}"
+        path = tf_ssl.export(each, path, format, batch_size=batch_size)
+        assert tf_ssl.check_export(each, path) < 1e-5

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import keras
+import numpy as np
 import pytest
 
 from tests.tf_ssl.hub import backbones, planted
+from tf_ssl.graph.inputs import inputs_for
 
 if not backbones.has_keras_hub():
     pytest.skip("keras_hub is not installed", allow_module_level=True)
@@ -125,3 +128,20 @@ def test_a_model_of_keras_hub_does_not_load_elsewhere(tmp_path):
         planted.load_elsewhere(
             model, inputs, planted.outputs(model, inputs), tmp_path
         )
+
+
+@pytest.mark.parametrize("family", _slow_but(_QUICK))
+def test_inputs_without_a_sample(family):
+    entry = FAMILIES[family]
+    model = entry.build()
+    inputs = inputs_for(model, 3, unknown=entry.length)
+    if isinstance(inputs, dict):
+        for name, value in inputs.items():
+            if name.endswith("token_ids"):
+                # Enough of them that a limit too low would show.
+                assert 30 < value.max() < backbones.VOCABULARY
+            elif name.endswith("mask"):
+                assert set(np.unique(value)) == {0, 1}
+                assert (value[..., 0] == 1).all()
+    for output in keras.tree.flatten(model(inputs)):
+        assert np.isfinite(output).all()
