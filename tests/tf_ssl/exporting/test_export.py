@@ -206,12 +206,26 @@ def test_subclassed_models(tmp_path):
     model(sample)
     path = export(model, tmp_path / "net.tflite", "tflite")
     assert check_export(model, path, sample) < 1e-5
+
+
+class _Opaque(_Subclass):
+    def call(self, inputs):
+        return self.dense(tf.reverse(inputs, axis=[-1]))
+
+
+def test_a_batch_size_needs_an_input_that_is_known(tmp_path):
+    model = _Opaque(name="net")
+    model(np.ones((2, 3), np.float32))
     with pytest.raises(ValueError) as error:
         export(model, tmp_path / "net", batch_size=2)
     assert str(error.value) == (
         "Invalid value for argument batch_size. Expected None, for net is no "
-        "Functional or Sequential model. Received: batch_size=2"
+        "Functional or Sequential model, and does not open on symbolic "
+        "tensors. Received: batch_size=2"
     )
+    path = export(model, tmp_path / "net")
+    sample = np.ones((2, 3), np.float32)
+    assert check_export(model, path, sample) < 1e-5
 
 
 def _integers(path):
