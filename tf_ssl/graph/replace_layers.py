@@ -53,6 +53,7 @@ class _Replace(Rewriter):
     def __init__(self, graph, successors):
         super().__init__(graph)
         self._chains = {id(old): list(new) for old, new in successors.items()}
+        self._must_open: set[int] = set()
         # Of those inside composite layers: what the layer's name becomes.
         self._inside: dict[int, str] = {}
         for call in graph.calls():
@@ -62,7 +63,21 @@ class _Replace(Rewriter):
                 self._inside.setdefault(id(call.op), path)
 
     def opens(self, nested):
-        return any(id(c.op) in self._chains for c in nested.graph.calls())
+        return id(nested) in self._must_open or any(
+            id(c.op) in self._chains for c in nested.graph.calls()
+        )
+
+    def _nested(self, nested, env, chain):
+        if nested.is_model or self.opens(nested):
+            return super()._nested(nested, env, chain)
+        try:
+            return super()._nested(nested, env, chain)
+        except Exception:
+            # What its layers did could be seen where it was opened, but it
+            # cannot be called by itself, as Keras finds no shapes (KerasHub's
+            # attention with a cache).
+            self._must_open.add(id(nested))
+            return super()._nested(nested, env, chain)
 
     def successor(self, op):
         chain = self._chains.get(id(op))

@@ -95,10 +95,10 @@ def test_weights_of_steps_that_multiply_units():
     s = layers.Flatten()(layers.Dense(1)(h))
     s = layers.Activation("softmax")(s)
     s = layers.Permute((2, 1))(layers.RepeatVector(8)(s))
-    x = layers.GlobalAveragePooling1D()(layers.Multiply()([h, s]))
+    x = layers.GlobalAveragePooling1D()(layers.Multiply(name="product")([h, s]))
     model = keras.Model(inputs, layers.Dense(3)(x))
     # A RepeatVector would have to repeat less often: left whole, and said.
     reason = dict(tf_ssl.find_structures(model).skipped)["lstm"]
-    assert reason == "multiply joins them with what is not followed"
+    assert reason == "product joins them with what is not followed"
     small = shrunk(model, noise(3, 20, 6))
     assert small.get_layer("lstm").units == 8

@@ -159,3 +159,44 @@ def test_subclassed_models():
     same(model, new, inputs)
     assert isinstance(new, keras.Model) and new.name == "net"
     assert set(new(inputs)) == {"out"}
+
+
+class _Scale(layers.Layer):
+    """Keras finds no shape of what it makes of these arguments."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape[-1:], "ones", name="scale")
+
+    def call(self, x, cache=None):
+        return x * self.scale
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+class _Outer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, name="dense")
+        self.scaled = _Scale(name="scale")
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.scaled.build(shape)
+
+    def call(self, x):
+        return self.scaled(self.dense(x), cache=None)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_composite_layers_that_cannot_be_called_are_opened():
+    inputs = keras.Input((4,))
+    outer = _Outer(name="outer")
+    model = keras.Model(inputs, outer(inputs))
+    outer.scaled.scale.assign([1.0, 2.0, 3.0, 4.0])
+    graph = build_graph(model, lambda layer: layer is outer.dense)
+    new = replace_layers(model, {outer.dense: halves(outer.dense)}, graph)
+    same(model, new, noise(3, 4))
+    assert not any(isinstance(x, _Scale) for x in new.layers)
