@@ -10,7 +10,7 @@ from tf_ssl.graph.rewriting import Rewriter
 from tf_ssl.graph.walk import Nested
 from tf_ssl.shrinking.plan import Plan
 from tf_ssl.structures.analysis import Findings, Trace, Weights
-from tf_ssl.structures.rules.mixing import BatchNormalization
+from tf_ssl.structures.rules.normalization import BatchNormalization
 
 
 class Rebuild(Rewriter):
@@ -150,10 +150,10 @@ class Rebuild(Rewriter):
                     if (
                         bias is None
                         and isinstance(norm, BatchNormalization)
+                        and norm.axis == rule.shifts()
                         and calls_of[key] == 1
                         and calls_of[id(norm.op)] == 1
                         and id(call.outputs[0]) not in outputs
-                        and _is_linear(rule.op)
                     ):
                         means[id(norm.op)] = -delta
                     else:
@@ -214,7 +214,7 @@ class Rebuild(Rewriter):
         if not isinstance(op, keras.Layer):
             return _resized_operation(op, changes) if changes else op
         if any(bias is None for bias, _ in self._biases.get(id(op), ())):
-            changes["use_bias"] = True
+            changes = rule.with_bias(changes)
         if id(op) in self._crops:
             changes["kernel_size"] = tuple(
                 size - 2 * c
@@ -282,7 +282,7 @@ class Rebuild(Rewriter):
                 target = (target or getattr(new, "layer", new)).bias
                 target.assign(np.zeros(target.shape))
                 rule = self._rule_of[id(op)]
-                delta = delta[self._plan.keep(rule.bias_units())]
+                delta = delta[..., self._plan.keep(rule.bias_units())]
             else:
                 target = successor[id(bias)]
                 delta = self.slice(bias, delta)
@@ -329,8 +329,3 @@ def _resized_operation(op, changes):
     except NotImplementedError:
         config = {}
     return type(op)(**{**config, **changes})
-
-
-def _is_linear(op):
-    activation = getattr(op, "activation", None)
-    return activation is None or activation is keras.activations.linear

@@ -11,7 +11,7 @@ from tf_ssl.graph.walk import Call, Graph, Tensor, build_graph
 from tf_ssl.structures.rules import Tracer, has_rule, rule_of
 from tf_ssl.structures.rules.contraction import Contraction
 from tf_ssl.structures.rules.elementwise import Add
-from tf_ssl.structures.rules.moves import axes_of_key
+from tf_ssl.structures.rules.moves.cutting import axes_of_key
 from tf_ssl.structures.units import Space
 
 # Operations that take only the shape of their argument; Concatenate makes its
@@ -152,7 +152,7 @@ def _uses_of_axes(calls):
                     {-1: "summed", -2: "paired"}
                 )
         elif isinstance(rule, Contraction) and len(call.inputs) == 2:
-            first, second, made = rule.letters()
+            first, second, made = rule.letters() or ("", "", "")
             for tensor, letters in zip(
                 call.inputs, (first, second), strict=True
             ):
@@ -376,15 +376,17 @@ def _removable(found, read, constants, needs, inner, with_inputs):
     if not with_inputs:
         removable[list(found.input_roots)] = False
     readers: dict = {}
+    ways: dict = {}  # layer -> the ways in which its calls read
     for c, rule in enumerate(found.rules):
         if needs[c] is None:
             continue
         for ids, dead in inner[c]:
             removable[found.roots[ids[~dead]]] = False
+        ways.setdefault(id(rule.op), set()).add(rule.reading())
         for i in range(len(rule.call.inputs)):
             if rule.read_axes(i) and i < len(needs[c]):
                 readers.setdefault((id(rule.op), i), []).append(c)
-    for (_, i), calls in readers.items():
+    for (op, i), calls in readers.items():
         for axis in found.rules[calls[0]].read_axes(i):
             values = [
                 _completed(
@@ -405,6 +407,8 @@ def _removable(found, read, constants, needs, inner, with_inputs):
                 if folds is None:
                     continue
                 ids = rule.inputs[i][axis]
+                if len(ways[op]) > 1:  # nothing fits all of its calls
+                    folds = folds & (value[axis] == 0)
                 stays = needs[c][i].get(axis, np.ones(len(ids), bool))
                 stays = stays & ~(folds & same)
                 removable[found.roots[ids[stays]]] = False

@@ -7,8 +7,10 @@ import fnmatch
 import numpy as np
 
 from tf_ssl.structures.analysis import Trace, Weights, analyse, trace
-from tf_ssl.structures.rules.attention import DotProductAttention
-from tf_ssl.structures.rules.contraction import Contraction
+from tf_ssl.structures.rules.contraction import (
+    Contraction,
+    DotProductAttention,
+)
 from tf_ssl.structures.structure import Slice, Structure, Structures
 
 

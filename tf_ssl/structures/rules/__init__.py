@@ -5,21 +5,24 @@ from tf_ssl.structures.rules import (
     attention,
     contraction,
     elementwise,
-    linear,
+    embeddings,
     mixing,
-    moves,
-    recurrent,
+    normalization,
+    pointwise,
     sources,
 )
-from tf_ssl.structures.rules.base import (
-    Rule,
+from tf_ssl.structures.rules.base import Rule
+from tf_ssl.structures.rules.embeddings import Embedding, ReversibleEmbedding
+from tf_ssl.structures.rules.kernels import grouped, linear
+from tf_ssl.structures.rules.moves import moves
+from tf_ssl.structures.rules.recurrent import bidirectional, time_distributed
+from tf_ssl.structures.rules.recurrent.recurrent import Recurrent
+from tf_ssl.structures.rules.table import (
     Unknown,
     has_rule,
     rule_of,
     structure_rule,
 )
-from tf_ssl.structures.rules.linear import Embedding, ReversibleEmbedding
-from tf_ssl.structures.rules.recurrent import Recurrent
 from tf_ssl.structures.rules.tracer import Tracer
 from tf_ssl.structures.units import Space
 
@@ -32,14 +35,19 @@ __all__ = [
     "Tracer",
     "Unknown",
     "attention",
+    "bidirectional",
     "contraction",
     "elementwise",
+    "embeddings",
+    "grouped",
     "has_rule",
     "linear",
     "mixing",
     "moves",
-    "recurrent",
+    "normalization",
+    "pointwise",
     "rule_of",
     "sources",
     "structure_rule",
+    "time_distributed",
 ]

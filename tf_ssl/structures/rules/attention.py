@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from tf_ssl.structures.rules.base import Rule, Unknown, structure_rule
+from tf_ssl.structures.rules.base import Rule
+from tf_ssl.structures.rules.table import Unknown, structure_rule
 from tf_ssl.structures.units import Space
+
+
+def has_heads(scores) -> bool:
+    """Whether a mask or a bias of scores differs from head to head.
+
+    Args:
+        scores: `[batch, heads, queries, keys]` or fewer axes; or None.
+    """
+    shape = getattr(scores, "shape", ())
+    return len(shape) > 3 and shape[-3] != 1
 
 
 @structure_rule(layers.MultiHeadAttention)
@@ -33,17 +44,11 @@ class MultiHeadAttention(Rule):
             i is None for _, i in self.projections
         ):
             self.usable = False
-            Unknown.keep_all(self, f"{self.name} makes several axes")
+            self.refuse(f"{self.name} makes several axes")
             return
         self.usable = True
         for _, i in self.projections:
-            if -1 not in self.inputs[i]:
-                size = self.call.input_shapes[i][-1]
-                ids = self.tracer.elements.new(size, Space(self.name, "fixed"))
-                self.tracer.elements.fix(
-                    ids, f"{self.name} reads an axis of places"
-                )
-                self.inputs[i] = {**self.inputs[i], -1: ids}
+            self.follow(-1, i)
         self.make_heads()
         for dense, i in self.projections:
             self.tracer.slice(dense._kernel, "in", self.inputs[i][-1], 0)
@@ -59,6 +64,10 @@ class MultiHeadAttention(Rule):
         if len(self.call.outputs) > 1:
             self.tracer.elements.fix(
                 self.query_heads, f"{self.name} returns attention scores"
+            )
+        if has_heads(arguments.get("attention_mask")):
+            self.tracer.elements.fix(
+                self.query_heads, f"{self.name} has a mask for each head"
             )
 
     def make_heads(self):
@@ -130,6 +139,9 @@ class MultiHeadAttention(Rule):
         if not self.usable:
             return ()
         return (-1,) if any(i == index for _, i in self.projections) else ()
+
+    def reading(self):
+        return tuple(i for _, i in self.projections)
 
     def foldable(self, read, constants, index):
         with_bias = all(
@@ -205,7 +217,7 @@ class GroupQueryAttention(MultiHeadAttention):
         }
 
 
-@structure_rule(layers.Attention)
+@structure_rule(layers.Attention, layers.AdditiveAttention)
 class Attention(Rule):
     """Features of values pass; those of queries and keys meet each other."""
 
@@ -217,8 +229,11 @@ class Attention(Rule):
         q, v, k = self.ends
         for i, axes in enumerate(self.inputs):
             self.stays("attends over them", [a for a in axes if a != -1], i)
-        self.plain = self.op.score_mode == "dot" and all(
-            -1 in self.inputs[i] for i in self.ends
+        is_dot = not isinstance(self.op, layers.AdditiveAttention)
+        self.plain = (
+            is_dot
+            and self.op.score_mode == "dot"
+            and all(-1 in self.inputs[i] for i in self.ends)
         )
         if not self.plain:
             for i in {q, k}:
@@ -226,6 +241,8 @@ class Attention(Rule):
         else:
             self.tracer.elements.union(self.inputs[q][-1], self.inputs[k][-1])
         self.passes([-1], source=v)
+        for scores in self.outputs[1:]:
+            scores.clear()
 
     def constants(self, read, inputs):
         found = [{} for _ in self.call.outputs]
@@ -252,61 +269,3 @@ class Attention(Rule):
 
     def folds(self, read, constants, index):
         return []
-
-
-@structure_rule("DotProductAttention")
-class DotProductAttention(Rule):
-    """keras.ops.dot_product_attention on `[batch, length, heads, features]`.
-
-    Heads are one unit of all three.
-    """
-
-    def declare(self):
-        arguments = self.call.arguments
-        self.ends = [
-            self.call.index(arguments[x]) for x in ("query", "key", "value")
-        ]
-        q, k, v = self.ends
-        others = [i for i in range(len(self.inputs)) if i not in self.ends]
-        for i in others:
-            self.stays("adds it to the scores", source=i)
-        for i in set(self.ends):
-            self.stays(
-                "attends over them",
-                [a for a in self.inputs[i] if a not in (-1, -2)],
-                i,
-            )
-        same = len({self.call.input_shapes[i][-2] for i in self.ends}) == 1
-        tracked = all(-2 in self.inputs[i] for i in self.ends)
-        if same and tracked:
-            for i in self.ends:
-                self.passes([-2], source=i)
-        else:
-            for i in set(self.ends):
-                self.stays("shares heads", [-2], i)
-        # Keras' shape inference takes values to be as wide as queries.
-        for i in set(self.ends):
-            self.stays("needs queries, keys and values of one width", [-1], i)
-        self.passes([-1], source=v)
-
-    def constants(self, read, inputs):
-        found = [
-            {a: np.full(len(ids), np.nan) for a, ids in o.items()}
-            for o in self.outputs
-        ]
-        v = self.ends[2]
-        for axis in (-1, -2):
-            if axis in found[0] and axis in inputs[v]:
-                found[0][axis] = np.where(inputs[v][axis] == 0, 0.0, np.nan)
-        return found
-
-    def needs(self, read, wanted, inputs, gone):
-        found = super().needs(read, wanted, inputs, gone)
-        q, k, v = self.ends
-        for i in (q, k):
-            if -1 in found[i]:
-                found[i][-1][:] = True
-        if -2 in found[v]:
-            for i in (q, k):
-                found[i][-2] &= inputs[v][-2] != 0
-        return found

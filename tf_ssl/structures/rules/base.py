@@ -2,89 +2,15 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
-from tf_ssl.graph.walk import Call, path_of
-from tf_ssl.structures.rules.product import Product, activate
+from tf_ssl.structures.rules.declaration import Declaration
+from tf_ssl.structures.rules.kernels.activations import is_linear
 from tf_ssl.structures.rules.tracer import Tracer
-from tf_ssl.structures.units import Axes, Space
-
-_RULES: dict = {}  # class, or name of a class of keras.ops -> rule
+from tf_ssl.structures.units import Axes
 
 
-def structure_rule(*layers):
-    """Decorator: the class below says how these layers treat units.
-
-    Args:
-        *layers: Layer classes; for operations of keras.ops, which are not
-            public classes, their names, such as "Relu".
-    """
-
-    def register(rule):
-        for layer in layers:
-            _RULES[layer] = rule
-        return rule
-
-    return register
-
-
-def has_rule(op) -> bool:
-    """Whether a layer or operation need not be opened."""
-    return _known(op) is not None or _is_keras_own(op)
-
-
-def _is_operation(op) -> bool:
-    return not isinstance(op, keras.Layer)
-
-
-def _is_keras_own(op) -> bool:
-    return type(op).__module__.startswith("keras.src")
-
-
-def _known(op):
-    if _is_operation(op):
-        return _RULES.get(type(op).__name__)
-    for layer in type(op).__mro__:
-        # A user's subclass may do anything; Keras' own subclasses of its own
-        # classes are in the table themselves.
-        if layer in _RULES:
-            is_same = type(op).call is layer.call
-            return _RULES[layer] if is_same else None
-    return None
-
-
-def rule_of(call: Call) -> Rule:
-    """The rule of a call; `Unknown` where there is none."""
-    reason = _refused(call.op)
-    if reason is not None:
-        rule = Unknown(call)
-        rule.reason = reason
-        return rule
-    return (_known(call.op) or Unknown)(call)
-
-
-def _refused(op) -> str | None:
-    """Why a layer with a rule cannot be cut."""
-    if not isinstance(op, keras.Layer):
-        return None
-    if getattr(op, "lora_enabled", False):
-        return (
-            f"{op.name} has LoRA factors, which are part of its kernel: shrink "
-            "the model before enable_lora, or merge them first"
-        )
-    try:
-        mode = op.quantization_mode
-    except AttributeError:
-        mode = None
-    if mode is not None and mode != "float8":
-        return (
-            f"{op.name} is quantized ({mode}): shrink the model before quantize"
-        )
-    return None
-
-
-class Rule:
+class Rule(Declaration):
     """How a layer treats units.
 
     A subclass says in `declare` what a call reads, makes, scales and passes
@@ -124,174 +50,15 @@ class Rule:
     # Whether a layer without a bias can be given one by its config.
     adds_bias = False
 
-    def __init__(self, call: Call):
-        self.call = call
-        self.layer = self.op = call.op
-        self.name = path_of(call.op, call.parent, "/")
-        self.products: list[Product] = []
-        self._passes: list[tuple] = []
-        self._scales: list[tuple] = []
-        self._config_axes: dict = {}
-
-    # -- what a rule says ------------------------------------------------
-
-    def declare(self) -> None:
-        """Says what the layer does, by the methods that follow."""
-        self.passes()
-
-    def passes(self, axes=None, source: int = 0, value=None) -> None:
-        """Units along these axes are the same behind the layer.
-
-        Args:
-            axes: Of the input, or a dict from these to those of the outputs;
-                None: all that are followed, each to the same axis.
-            source: Index of the input.
-            value: What becomes of a constant: function from an array with NaN
-                where there is none to another; None: it stays.
-        """
-        inputs = self.inputs[source]
-        if axes is None:
-            axes = list(inputs)
-        if not isinstance(axes, dict):
-            axes = {a: a for a in axes}
-        for a, b in axes.items():
-            if a in inputs:
-                self._passes.append((source, a, b, value))
-                for output in self.outputs:
-                    self._set(output, b, inputs[a])
-
-    def scales(
-        self, variable, variable_axis: int = 0, axis: int = -1, role="norm"
-    ) -> None:
-        """Units that pass are multiplied by an entry of a variable.
-
-        Args:
-            variable: `keras.Variable`, or None.
-            variable_axis: Of it, along which the units lie.
-            axis: Of the output.
-            role: See `Slice`.
-        """
-        ids = self.outputs[0].get(axis)
-        if variable is None or ids is None:
-            return
-        self.tracer.slice(variable, role, ids, variable_axis)
-        self._scales.append((variable, variable_axis, axis))
-
-    def carries(self, variable, variable_axis=0, axis=-1, role="stat") -> None:
-        """Entries of a variable go with the units, and compute nothing."""
-        ids = self.outputs[0].get(axis)
-        if variable is not None and ids is not None:
-            self.tracer.slice(variable, role, ids, variable_axis)
-
-    def multiplies(
-        self,
-        kernel,
-        reads: dict,
-        makes: dict,
-        shares: dict | None = None,
-        bias=None,
-        bias_axes: dict | None = None,
-        activation=None,
-        kind: str = "units",
-        keeps_constants: bool = True,
-        source: int = 0,
-    ) -> dict:
-        """Y = activation(kernel x + bias): reads units, makes units.
-
-        Args:
-            kernel: `keras.Variable`.
-            reads: Axis of the kernel -> axis of the input.
-            makes: Axis of the kernel -> axis of the output.
-            shares: Axis of the kernel -> axis of input and output, whose
-                positions have weights of their own. Other axes of the kernel
-                are taps: places of the same units.
-            bias: `keras.Variable` or None.
-            bias_axes: Axis of the bias -> axis of the output; None: the last
-                of each.
-            activation: Function or layer; None: none.
-            kind: Of the units that it makes.
-            keeps_constants: False: at a border only some taps meet an input,
-                so that of constants only 0 gives the same everywhere.
-            source: Index of the input.
-
-        Returns:
-            Axis of the output -> elements made.
-        """
-        product = Product(
-            self,
-            kernel,
-            reads,
-            makes,
-            shares or {},
-            bias,
-            {-1: -1} if bias_axes is None else bias_axes,
-            activation,
-            kind,
-            keeps_constants,
-            source,
-        )
-        self.products.append(product)
-        return product.trace()
-
-    def resizes(self, **axes: int) -> None:
-        """Entries of the config are numbers of units along output axes."""
-        self._config_axes.update(axes)
-
-    def stays(self, reason: str, axes=None, source: int = 0, exact=False):
-        """Units along axes of an input must stay.
-
-        Args:
-            reason: Why; the layer's name is put before it.
-            axes: None: all.
-            source: Index of the input.
-            exact: They may go where results may change.
-        """
-        for a, ids in self.inputs[source].items():
-            if axes is None or a in axes:
-                self.tracer.elements.fix(
-                    ids, f"{self.name} {reason}", only_if_exact=exact
-                )
-
-    def fresh(self, output: int, axis: int, reason: str) -> None:
-        """What lies along an axis of an output must stay."""
-        size = self.call.output_shapes[output][axis]
-        if size is not None:
-            ids = self.tracer.elements.new(size, Space(self.name, "fixed"))
-            self.tracer.elements.fix(ids, reason)
-            self.outputs[output][axis] = ids
-
-    def _set(self, output, axis, ids):
-        if axis in output:
-            self.tracer.elements.union(output[axis], ids)
-        else:
-            output[axis] = ids
-
-    # -- what the engine asks --------------------------------------------
-
     def trace(self, tracer: Tracer, inputs: list[Axes]) -> list[Axes]:
         """Registers weights; the axes of the outputs."""
         self.tracer, self.inputs = tracer, inputs
         self.outputs: list[Axes] = [{} for _ in self.call.outputs]
         self.declare()
+        if type(self).needs is Rule.needs:
+            self._check_inputs()
         self.check_sizes()
         return self.outputs
-
-    def check_sizes(self) -> None:
-        """Fixes what does not fit: a mistake of a rule, or an odd model."""
-        for shape, axes in zip(
-            self.call.output_shapes, self.outputs, strict=True
-        ):
-            for axis, ids in list(axes.items()):
-                size = shape[axis] if -axis <= len(shape) else 0
-                if size is not None and size != len(ids):
-                    self.tracer.elements.fix(
-                        ids,
-                        f"the rule of {self.op.name} "
-                        f"({type(self.op).__name__}) expects {len(ids)} units "
-                        f"along axis {axis} of its result, which has the "
-                        f"shape {shape}",
-                    )
-                    del axes[axis]
 
     def constants(self, read, inputs: list[dict]) -> list[dict]:
         """Constants of the outputs.
@@ -330,9 +97,18 @@ class Rule:
             inputs: Constants of the inputs.
             gone: Which positions of the outputs will be removed.
         """
+        # What neither passes nor is read by a kernel is needed as it is.
+        followed = {(source, a) for source, a, _, _ in self._passes} | {
+            (product.source, axis)
+            for product in self.products
+            for axis in (*product.reads.values(), *product.shares.values())
+        }
         found = [
-            {axis: np.zeros(len(values), bool) for axis, values in one.items()}
-            for one in inputs
+            {
+                axis: np.full(len(values), (i, axis) not in followed)
+                for axis, values in one.items()
+            }
+            for i, one in enumerate(inputs)
         ]
         for source, a, b, _ in self._passes:
             need = np.zeros(len(inputs[source][a]), bool)
@@ -357,6 +133,10 @@ class Rule:
             if product.source == index
             for axis in product.reads.values()
         )
+
+    def reading(self) -> tuple:
+        """Which kernel reads which input; it may differ from call to call."""
+        return tuple(map(self.read_axes, range(len(self.call.inputs))))
 
     def foldable(self, read, constants: dict, index: int) -> dict:
         """Where a removed constant can be folded exactly, by read axis."""
@@ -383,6 +163,22 @@ class Rule:
     def bias_units(self) -> np.ndarray:
         """The element of each entry of a bias that is to be added."""
         return next(iter(self.products[0].made.values()))
+
+    def shifts(self) -> int | None:
+        """The axis of the output to which a bias would be added last.
+
+        None: something that is not linear comes behind it.
+        """
+        if len(self.products) != 1 or len(self.products[0].made) != 1:
+            return None
+        (product,) = self.products
+        if product.shares or not is_linear(product.activation):
+            return None
+        return next(iter(product.made))
+
+    def with_bias(self, config: dict) -> dict:
+        """Entries of the config of the layer with a bias."""
+        return {**config, "use_bias": True}
 
     def inner_dead(self, read, wanted, gone) -> list[tuple]:
         """Units that the layer itself reads: [(elements, which are dead)].
@@ -448,53 +244,8 @@ def _axis_any(mask: np.ndarray, axis: int) -> np.ndarray:
     return rows.reshape(len(rows), -1).any(axis=1)
 
 
-class Unknown(Rule):
-    """A layer without a rule: all its units stay."""
-
-    reason = None
-
-    def declare(self):
-        """Fixes what comes in, and what goes out."""
-        reason = self.reason
-        if reason is None:
-            name = type(self.op).__name__
-            reason = self.tracer.closed.get(self.op.name) or (
-                f"the operation {name} has no rule"
-                if _is_operation(self.op)
-                else f"the layer {self.name} ({name}) has no rule; add one "
-                f"with @tf_ssl.structure_rule({name})"
-            )
-        self.keep_all(reason)
-
-    def keep_all(self, reason):
-        """Everything stays."""
-        for axes in self.inputs:
-            for ids in axes.values():
-                self.tracer.elements.fix(ids, reason)
-        for i, shape in enumerate(self.call.output_shapes):
-            if len(shape) > 1:
-                self.fresh(i, -1, reason)
-
-    def needs(self, read, wanted, inputs, gone):
-        return [
-            {axis: np.ones(len(values), bool) for axis, values in one.items()}
-            for one in inputs
-        ]
-
-
 def data_axis(layer, rank: int) -> int:
     """The axis of channels of a layer with a data format, from the end."""
     if getattr(layer, "data_format", None) == "channels_first":
         return 1 - rank
     return -1
-
-
-__all__ = [
-    "Rule",
-    "Unknown",
-    "activate",
-    "data_axis",
-    "has_rule",
-    "rule_of",
-    "structure_rule",
-]

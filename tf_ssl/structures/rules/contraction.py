@@ -8,7 +8,9 @@ import string
 import numpy as np
 from keras import layers
 
-from tf_ssl.structures.rules.base import Rule, structure_rule
+from tf_ssl.structures.rules.attention import has_heads
+from tf_ssl.structures.rules.base import Rule
+from tf_ssl.structures.rules.table import structure_rule
 
 
 class Contraction(Rule):
@@ -17,21 +19,22 @@ class Contraction(Rule):
     What is summed over is one unit of both: a zero in either adds nothing.
     """
 
-    def letters(self) -> tuple[str, str, str]:
-        """Of the axes of both factors and of the result."""
+    def letters(self) -> tuple[str, str, str] | None:
+        """Of the axes of both factors and of the result; None: not known."""
         raise NotImplementedError
 
     def declare(self):
-        if len(self.call.inputs) != 2:
-            self.stays("has an array as a factor")
+        self.summed = []
+        letters = self.letters() if len(self.call.inputs) == 2 else None
+        if letters is None:
+            self.refuse(f"{self.name} is no product of two tensors")
             return
-        first, second, made = self.letters()
+        first, second, made = letters
         axes = [
             {x: i - len(names) for i, x in enumerate(names)}
             for names in (first, second)
         ]
         out = {x: i - len(made) for i, x in enumerate(made)}
-        self.summed = []
         for x in dict.fromkeys(first + second):
             own = [
                 (i, axes[i][x])
@@ -87,13 +90,13 @@ class Contraction(Rule):
 
     def needs(self, read, wanted, inputs, gone):
         found = super().needs(read, wanted, inputs, gone)
-        for a, b in getattr(self, "summed", ()):
+        for a, b in self.summed:
             found[0][a] |= inputs[1][b] != 0
             found[1][b] |= inputs[0][a] != 0
         return found
 
     def read_axes(self, index):
-        return tuple(pair[index] for pair in getattr(self, "summed", ()))
+        return tuple(pair[index] for pair in self.summed)
 
     def foldable(self, read, constants, index):
         return {a: constants[a] == 0 for a in self.read_axes(index)}
@@ -108,8 +111,12 @@ class Einsum(Contraction):
 
     def letters(self):
         parts = re.split(",|->", self.op.subscripts.replace(" ", ""))
-        if len(parts) != 3:
-            return "", "", ""
+        if len(parts) != 3 or "->" not in self.op.subscripts:
+            return None
+        if any(
+            len(set(x)) < len(x) for x in (p.replace("...", "") for p in parts)
+        ):
+            return None  # a diagonal
         ranks = [len(s) for s in self.call.input_shapes]
         ranks.append(len(self.call.output_shapes[0]))
         unused = [x for x in string.ascii_uppercase if x not in "".join(parts)]
@@ -131,7 +138,7 @@ class Matmul(Contraction):
         front = string.ascii_uppercase
         a, b = len(first) - 2, len(second) - 2
         if min(a, b) < 0:
-            return "", "", ""
+            return None
         most = max(a, b)
         return (
             front[most - a : most] + "ij",
@@ -163,6 +170,69 @@ class Dot(Contraction):
 
     def declare(self):
         if self.op.normalize:
-            self.stays("normalizes them")
+            self.summed = []
+            self.refuse(f"{self.name} normalizes them")
             return
         super().declare()
+
+
+@structure_rule("DotProductAttention")
+class DotProductAttention(Rule):
+    """keras.ops.dot_product_attention on `[batch, length, heads, features]`.
+
+    Heads are one unit of all three.
+    """
+
+    def declare(self):
+        arguments = self.call.arguments
+        self.ends = [
+            self.call.index(arguments[x]) for x in ("query", "key", "value")
+        ]
+        q, k, v = self.ends
+        others = [i for i in range(len(self.inputs)) if i not in self.ends]
+        for i in others:
+            self.stays("adds it to the scores", source=i)
+        for name in ("bias", "mask"):
+            if has_heads(arguments.get(name)):
+                for i in set(self.ends):
+                    self.stays(f"has a {name} for each head", [-2], i)
+        for i in set(self.ends):
+            self.stays(
+                "attends over them",
+                [a for a in self.inputs[i] if a not in (-1, -2)],
+                i,
+            )
+        same = len({self.call.input_shapes[i][-2] for i in self.ends}) == 1
+        tracked = all(-2 in self.inputs[i] for i in self.ends)
+        if same and tracked:
+            for i in self.ends:
+                self.passes([-2], source=i)
+        else:
+            for i in set(self.ends):
+                self.stays("shares heads", [-2], i)
+        # Keras' shape inference takes values to be as wide as queries.
+        for i in set(self.ends):
+            self.stays("needs queries, keys and values of one width", [-1], i)
+        self.passes([-1], source=v)
+
+    def constants(self, read, inputs):
+        found = [
+            {a: np.full(len(ids), np.nan) for a, ids in o.items()}
+            for o in self.outputs
+        ]
+        v = self.ends[2]
+        for axis in (-1, -2):
+            if axis in found[0] and axis in inputs[v]:
+                found[0][axis] = np.where(inputs[v][axis] == 0, 0.0, np.nan)
+        return found
+
+    def needs(self, read, wanted, inputs, gone):
+        found = super().needs(read, wanted, inputs, gone)
+        q, k, v = self.ends
+        for i in (q, k):
+            if -1 in found[i]:
+                found[i][-1][:] = True
+        if all(-2 in found[i] for i in self.ends):
+            for i in (q, k):
+                found[i][-2] &= inputs[v][-2] != 0
+        return found

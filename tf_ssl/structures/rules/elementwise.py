@@ -1,14 +1,13 @@
-"""What treats every number alike, and so keeps units apart."""
+"""Operations that treat every number alike, and so keep units apart."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
-from keras import layers
 
 from tf_ssl.graph.walk import Tensor
-from tf_ssl.structures.rules.base import Rule, structure_rule
-from tf_ssl.structures.rules.product import activate, mixes
+from tf_ssl.structures.rules.base import Rule
+from tf_ssl.structures.rules.table import structure_rule
 from tf_ssl.structures.units import Space
 
 _UNARY = """
@@ -51,9 +50,17 @@ class Elementwise(Rule):
             elif _is_array(x):
                 axes = self._of_array(x)
                 self._operands.append((np.shape(x), axes, None))
-        (shape,) = self.call.output_shapes
-        for axis in range(-len(shape), 0):
-            self._join(axis, shape[axis])
+        if len(self.call.outputs) != 1 or any(map(_is_array, self._settings())):
+            for i, _ in enumerate(self.inputs):
+                self.stays("has numbers of its own for some of them", source=i)
+        for axis in range(-len(self.call.output_shapes[0]), 0):
+            self._join(axis, self.call.output_shapes[0][axis])
+
+    def _settings(self):
+        """What an operation holds, such as the bounds of Clip."""
+        return (
+            () if isinstance(self.op, keras.Layer) else vars(self.op).values()
+        )
 
     def _of_array(self, x):
         """Elements of an array's axes: it is cut where others are."""
@@ -164,7 +171,7 @@ class Elementwise(Rule):
             for one in inputs
         ]
         is_wanted = all(live.any() for live in wanted[0].values())
-        for shape, axes, i in self._operands:
+        for _, axes, i in self._operands:
             if i is None:
                 continue
             for axis in axes:
@@ -182,7 +189,7 @@ class Elementwise(Rule):
     def _zero_elsewhere(self, index, axis, inputs):
         """Where another operand is zero along an axis."""
         zero = np.zeros(len(self.outputs[0][axis]), bool)
-        for shape, _, i in self._operands:
+        for _, _, i in self._operands:
             if i is None or i == index:
                 continue
             values = inputs[i].get(axis)
@@ -242,157 +249,3 @@ class Multiply(Elementwise):
 @structure_rule("Add")
 class Add(Elementwise):
     """Sum; a summand that is constant everywhere can go."""
-
-
-class Merge(Elementwise):
-    """A layer that joins a list of tensors."""
-
-    function = None
-
-    def compute(self, args, kwargs):
-        tensors = keras.tree.flatten(args)
-        result = tensors[0]
-        for other in tensors[1:]:
-            result = type(self).function(result, other)
-        return self.finish(result, len(tensors))
-
-    def finish(self, result, count):
-        """After all were joined."""
-        return result
-
-
-@structure_rule(layers.Add)
-class AddLayer(Merge, Add):
-    """Sum."""
-
-    function = keras.ops.add
-
-
-@structure_rule(layers.Subtract)
-class SubtractLayer(Merge):
-    """Difference."""
-
-    function = keras.ops.subtract
-
-
-@structure_rule(layers.Average)
-class AverageLayer(Merge):
-    """Mean."""
-
-    function = keras.ops.add
-
-    def finish(self, result, count):
-        return result / count
-
-
-@structure_rule(layers.Maximum)
-class MaximumLayer(Merge):
-    """Largest."""
-
-    function = keras.ops.maximum
-
-
-@structure_rule(layers.Minimum)
-class MinimumLayer(Merge):
-    """Smallest."""
-
-    function = keras.ops.minimum
-
-
-@structure_rule(layers.Multiply)
-class MultiplyLayer(Merge):
-    """Product."""
-
-    function = keras.ops.multiply
-    zero_absorbs = True
-
-
-@structure_rule(
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.ELU,
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.AlphaDropout,
-    layers.ActivityRegularization,
-    layers.Identity,
-    layers.Rescaling,
-)
-class Pointwise(Rule):
-    """y = f(x), in inference."""
-
-    def declare(self):
-        op = self.op
-        activation = getattr(op, "activation", None)
-        if activation is not None and mixes(activation):
-            name = getattr(activation, "__name__", type(activation).__name__)
-            self.stays(f"has the activation {name}", [-1], exact=True)
-        per_channel = isinstance(op, layers.Rescaling) and max(
-            np.ndim(op.scale), np.ndim(op.offset)
-        )
-        if per_channel:
-            self.stays("scales each channel by itself", [-1])
-        self.passes()
-        self._mixes = per_channel or (
-            activation is not None and mixes(activation)
-        )
-
-    def constants(self, read, inputs):
-        if self._mixes:
-            return [{a: np.full(len(v), np.nan) for a, v in inputs[0].items()}]
-        return [{a: self._values(v) for a, v in inputs[0].items()}]
-
-    def _values(self, values):
-        op = self.op
-        if isinstance(op, layers.Activation):
-            return activate(op.activation, values)
-        if isinstance(op, layers.Rescaling):
-            return values * float(op.scale) + float(op.offset)
-        if isinstance(op, layers.ReLU | layers.LeakyReLU | layers.ELU):
-            unknown = np.isnan(values)
-            known = np.where(unknown, 0, values).astype("float32")
-            result = op.call(keras.ops.convert_to_tensor(known))
-            result = keras.ops.convert_to_numpy(result).astype(np.float64)
-            return np.where(unknown, np.nan, result)
-        return values
-
-    def config(self, keep):
-        shape = getattr(self.op, "noise_shape", None)
-        if shape is None or isinstance(shape, int):
-            return {}
-        shape = list(shape)
-        for axis, ids in self.outputs[0].items():
-            if shape[axis] == len(ids) and len(ids) > 1:
-                shape[axis] = int(keep(ids).sum())
-        return {"noise_shape": tuple(shape)}
-
-
-@structure_rule(layers.Masking)
-class Masking(Pointwise):
-    """Zeros steps of which all features are the mask's value."""
-
-    def declare(self):
-        self.stays("looks at all features of a step")
-        self.passes()
-        self._mixes = False
-
-    def _values(self, values):
-        return np.where(values == 0, 0.0, np.nan)
-
-
-@structure_rule(layers.PReLU)
-class PReLU(Rule):
-    """Slopes of their own: they go with the unit."""
-
-    def declare(self):
-        self.passes(value=lambda v: np.where(v >= 0, v, np.nan))
-        alpha = self.op.alpha
-        for axis, ids in self.inputs[0].items():
-            # alpha has no axis of the batch
-            if -axis <= len(alpha.shape) and alpha.shape[axis] == len(ids):
-                self.carries(alpha, axis % len(alpha.shape), axis, "norm")

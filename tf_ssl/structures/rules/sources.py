@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tf_ssl.structures.rules.base import Rule, structure_rule
+from tf_ssl.structures.rules.base import Rule
+from tf_ssl.structures.rules.table import structure_rule
 from tf_ssl.structures.units import Space
 
 
@@ -59,37 +60,3 @@ class Source(Rule):
             same = (rows == rows[:, :1]).all(axis=1)
             found[axis] = np.where(same, rows[:, 0], np.nan)
         return [found]
-
-
-@structure_rule("Take")
-class Take(Rule):
-    """Rows by number: other axes of the table pass."""
-
-    def declare(self):
-        table, indices = (
-            self.call.arguments["x"],
-            self.call.arguments["indices"],
-        )
-        axis = self.op.axis
-        i = self.call.index(table)
-        for j, _ in enumerate(self.inputs):
-            if j != i:
-                self.stays("reads indices", source=j)
-        if i is None:
-            return
-        rank, out = len(table.shape), len(self.call.output_shapes[0])
-        if axis is None:
-            self.stays("flattens it", source=i)
-            return
-        axis = axis % rank - rank
-        self.stays("picks some of them", [axis], source=i)
-        more = out - rank  # axes of the indices less the one that they replace
-        self.passes(
-            {
-                a: a if a > axis else a - more
-                for a in self.inputs[i]
-                if a != axis
-            },
-            source=i,
-        )
-        del indices

@@ -15,12 +15,18 @@ import numpy as np
 from keras import layers
 
 from tf_ssl.graph.walk import Tensor
-from tf_ssl.structures.rules.base import Rule, structure_rule
+from tf_ssl.structures.rules.base import Rule
+from tf_ssl.structures.rules.moves.cutting import (
+    can_be_cut,
+    new_config,
+    new_key,
+)
+from tf_ssl.structures.rules.moves.labels import ABSENT, FOREIGN, ties_of
+from tf_ssl.structures.rules.table import structure_rule
 from tf_ssl.structures.units import Space
 
-_FOREIGN = -1  # what is not followed
-_ABSENT = -2  # what the operation itself puts there: zeros
 _LARGEST = 2**26  # numbers that a graph may be asked to move
+_SHIFT = 2**22  # float32 holds labels and this
 
 _OPERATIONS = """
     Reshape Ravel Transpose Swapaxes Moveaxis ExpandDims Squeeze Flip Fliplr
@@ -52,8 +58,10 @@ class Moves(Rule):
         self._offsets = np.cumsum(
             [0, *(max(map(len, a.values()), default=0) for a in self.inputs)]
         )
+        self.total = 0  # units along the axis that is looked at
         for axis in sorted({a for axes in self.inputs for a in axes}):
             moved = None
+            self.total = len(self._ids_along(axis))
             for batch in dict.fromkeys((1, self._batch())):
                 moved = moved or self._moved(axis, batch)
             if moved is None:
@@ -90,31 +98,45 @@ class Moves(Rule):
             return None
         ids = self.inputs[index].get(axis)
         if ids is None:
-            return np.full(shape, _FOREIGN, np.int32)
+            return np.full(shape, FOREIGN, np.int32)
         around = [1] * len(shape)
         around[axis] = -1
         numbers = self._offsets[index] + np.arange(len(ids), dtype=np.int32)
         return np.broadcast_to(numbers.reshape(around), shape)
 
     def _run(self, labels) -> list[np.ndarray]:
-        """The operation on labels; `_ABSENT` where it puts zeros."""
-        given = iter([keras.ops.convert_to_tensor(x + 3) for x in labels])
-        args, kwargs = keras.tree.map_structure(
-            lambda x: (
-                next(given)
-                if isinstance(x, Tensor) and self.call.index(x) is not None
-                else x
-            ),
-            (self.call.args, self.call.kwargs),
+        """The operation on labels; `ABSENT` where it puts zeros."""
+        first, second = (self._moved_by(labels, n) for n in (3, 3 + _SHIFT))
+        moved = []
+        for a, b in zip(first, second, strict=True):
+            # What does not move with the labels is the operation's own.
+            own = np.where(a == 0, ABSENT, FOREIGN)
+            moved.append(np.where(b - a == _SHIFT, a - 3, own).astype(np.int32))
+        return moved
+
+    def _moved_by(self, labels, shift):
+        """The operation on labels plus a number, in float32: all have that."""
+        given = iter(
+            [
+                keras.ops.convert_to_tensor((x + shift).astype(np.float32))
+                for x in labels
+            ]
         )
-        if isinstance(self.op, keras.Layer):
-            outputs = self.op.call(*args, **kwargs)
-        else:
-            outputs = self.op(*args, **kwargs)
-        flat = keras.tree.flatten(outputs)
-        moved = [keras.ops.convert_to_numpy(x) - 3 for x in flat]
-        # Zero, padded, comes out as -3; an edge repeated as itself.
-        return [np.where(x == -3, _ABSENT, x) for x in moved]
+
+        def filled(x):
+            if isinstance(x, Tensor) and self.call.index(x) is not None:
+                return next(given)
+            if isinstance(x, np.ndarray) or keras.ops.is_tensor(x):
+                # An array beside tensors: nothing that is followed.
+                return keras.ops.full(x.shape, float(FOREIGN + shift))
+            return x
+
+        args, kwargs = keras.tree.map_structure(
+            filled, (self.call.args, self.call.kwargs)
+        )
+        op = self.op.call if isinstance(self.op, keras.Layer) else self.op
+        flat = keras.tree.flatten(op(*args, **kwargs))
+        return [keras.ops.convert_to_numpy(x) for x in flat]
 
     def _land(self, o, axis, moved):
         """Finds the axis along which units lie now."""
@@ -123,7 +145,7 @@ class Moves(Rule):
         for out_axis in range(moved.ndim):
             rows = np.moveaxis(moved, out_axis, 0)
             rows = rows.reshape(len(rows), -1)
-            ties = _ties(rows)
+            ties = ties_of(rows)
             if ties is None or known[out_axis] is None:
                 continue
             components, row_labels = ties
@@ -131,7 +153,7 @@ class Moves(Rule):
             if best is None or rank > best[0]:
                 best = rank, out_axis - moved.ndim, row_labels, rows
         if best is None or best[0][1] < 2 <= len(self._ids_along(axis)):
-            if not (moved == _FOREIGN).all():
+            if not (moved == FOREIGN).all():
                 self._give_up("spreads units over several axes", axis)
             return
         (_, out_axis, row_labels, rows) = best
@@ -167,9 +189,9 @@ class Moves(Rule):
             own = np.array([self._id(axis, x) for x in real])
             elements.union(np.full(len(own) - 1, own[0]), own[1:])
             ids[r] = own[0]
-            if _FOREIGN in labels:
+            if FOREIGN in labels:
                 elements.fix(own, f"{self.name} joins them with others")
-        for label, reason in ((_FOREIGN, True), (_ABSENT, False)):
+        for label, reason in ((FOREIGN, True), (ABSENT, False)):
             missing = np.array(
                 [r for r, x in enumerate(row_labels) if set(x) == {label}], int
             )
@@ -191,33 +213,9 @@ class Moves(Rule):
             return
         self.outputs[o][out_axis] = ids
         self.sources[o][out_axis] = (axis, row_labels)
-        self._check_cut(o, axis, out_axis)
-
-    def _check_cut(self, o, axis, out_axis):
-        """Fixes units where the operation cannot be given another size."""
-        name = type(self.op).__name__
-        changed = any(
-            len(self.inputs[i].get(axis, ())) != len(self.outputs[o][out_axis])
-            or axis != out_axis
-            for i in range(len(self.inputs))
-        )
-        if name in _CUT:
-            return
-        if name in ("GetItem", "Slice", "Pad", "Roll", "Rot90") or (
-            changed and name in _SIZED
-        ):
-            if not self._acts_elsewhere(o, axis, out_axis):
-                self.tracer.elements.fix(
-                    self.outputs[o][out_axis],
-                    f"{self.name} ({name}) works along them",
-                )
-
-    def _acts_elsewhere(self, o, axis, out_axis):
-        """Whether units are passed one by one, in order."""
-        _, row_labels = self.sources[o][out_axis]
-        (size,) = {len(a[axis]) for a in self.inputs if axis in a} or {0}
-        own = [[x for x in labels if x != _ABSENT] for labels in row_labels]
-        return own == [[i] for i in range(size)]
+        if not can_be_cut(self, o, axis, out_axis):
+            name = type(self.op).__name__
+            elements.fix(ids, f"{self.name} ({name}) works along them")
 
     def _give_up(self, what, axis):
         for axes in self.inputs:
@@ -250,7 +248,7 @@ class Moves(Rule):
 
     def _row(self, labels, values):
         given = {
-            0.0 if x == _ABSENT else values[x] if x >= 0 else np.nan
+            0.0 if x == ABSENT else values[x] if x >= 0 else np.nan
             for x in labels
         }
         if not self.exact and len(labels) > 1:
@@ -283,134 +281,10 @@ class Moves(Rule):
                     one[axis][:] = True
         return found
 
-    # -- cutting ---------------------------------------------------------
-
-    def _size(self, keep, o=0):
-        shape = list(self.call.output_shapes[o])
-        for axis, ids in self.outputs[o].items():
-            shape[axis] = int(keep(ids).sum())
-        return shape
-
     def config(self, keep):
-        name = type(self.op).__name__
-        after, before = self._size(keep), list(self.call.output_shapes[0])
-        if name == "Reshape" and isinstance(self.op, keras.Layer):
-            return {"target_shape": _reshaped(before[1:], after[1:], self.op)}
-        if name == "Reshape":
-            return {"newshape": _new_shape(before, after, self.op.newshape)}
-        if name == "BroadcastTo":
-            return {"shape": tuple(after)}
-        if name == "Split":
-            return self._split(keep)
-        if name in ("ZeroPadding2D",):
-            return {}
-        if name == "Pad":
-            return self._pad(keep)
-        return {}
-
-    def _split(self, keep):
-        axis = self.op.axis % len(self.call.input_shapes[0])
-        axis -= len(self.call.input_shapes[0])
-        if axis not in self.inputs[0]:
-            return {"indices_or_sections": self.op.indices_or_sections}
-        sizes = [int(keep(out[axis]).sum()) for out in self.outputs]
-        return {"indices_or_sections": np.cumsum(sizes)[:-1].tolist()}
-
-    def _pad(self, keep):
-        widths = [list(pair) for pair in self.op.pad_width]
-        for axis in self.outputs[0]:
-            _, row_labels = self.sources[0][axis]
-            stays = keep(self.outputs[0][axis])
-            own = [list(x) == [_ABSENT] for x in row_labels]
-            if not any(own):
-                continue
-            first = own.index(False)
-            last = len(own) - own[::-1].index(False)
-            widths[axis] = [int(stays[:first].sum()), int(stays[last:].sum())]
-        return {"pad_width": tuple(map(tuple, widths))}
+        return new_config(self, keep)
 
     def rearrange(self, keep, args, kwargs):
-        name = type(self.op).__name__
-        if name == "GetItem":
-            return self._get_item(keep, args, kwargs)
+        if type(self.op).__name__ == "GetItem":
+            return new_key(self, keep, args, kwargs)
         return args, kwargs
-
-    def _get_item(self, keep, args, kwargs):
-        arguments = {"key": args[1]} if len(args) > 1 else kwargs
-        key = arguments["key"]
-        parts = list(key) if isinstance(key, tuple | list) else [key]
-        rank = len(self.call.input_shapes[0])
-        for position, axis in axes_of_key(parts, rank):
-            ids = self.inputs[0].get(axis - rank)
-            part = parts[position]
-            if ids is None or not isinstance(part, slice):
-                continue
-            stays = keep(ids)
-            if stays.all():
-                continue
-            start, stop, _ = part.indices(len(ids))
-            parts[position] = slice(
-                int(stays[:start].sum()), int(stays[:stop].sum())
-            )
-        new = tuple(parts) if isinstance(key, tuple | list) else parts[0]
-        if len(args) > 1:
-            return (args[0], new, *args[2:]), kwargs
-        return args, {**kwargs, "key": new}
-
-
-# Operations that `config` and `rearrange` give other sizes.
-_CUT = {"Split", "BroadcastTo"}
-# Operations with sizes or positions in their arguments.
-_SIZED = {"Slice", "Tile", "ExtractPatches", "Unfold", "CropImages"}
-
-
-def axes_of_key(parts, rank):
-    """(position in the key, axis of the input) of its slices."""
-    used = sum(x is not None and x is not Ellipsis for x in parts)
-    axis = 0
-    for position, part in enumerate(parts):
-        if part is None:
-            continue
-        if part is Ellipsis:
-            axis += rank - used
-            continue
-        yield position, axis
-        axis += 1
-
-
-def _reshaped(before, after, layer):
-    """A Reshape layer's target: what is followed changes."""
-    target = list(layer.target_shape)
-    return tuple(
-        a if b is not None and a != b and t != -1 else t
-        for t, b, a in zip(target, before, after, strict=True)
-    )
-
-
-def _new_shape(before, after, newshape):
-    """An operation's new shape: what is followed changes."""
-    newshape = list(newshape)
-    return tuple(
-        t if t == -1 or b == a else a
-        for t, b, a in zip(newshape, before, after, strict=True)
-    )
-
-
-def _ties(rows):
-    """(number of units, labels of each row), or None where rows share some.
-
-    Args:
-        rows: Labels `[positions along an axis, all others]`.
-    """
-    first = rows[:, :1]
-    if (rows == first).all():
-        labels = [(int(x),) for x in first[:, 0]]
-        real = {x[0] for x in labels if x[0] >= 0}
-        return (len(real), labels) if real else None
-    if len(rows) == 1:
-        return None
-    labels = [tuple(np.unique(row).tolist()) for row in rows]
-    real = [x for row in labels for x in row if x >= 0]
-    if not real or len(real) != len(set(real)):
-        return None
-    return sum(any(x >= 0 for x in row) for row in labels), labels

@@ -6,48 +6,14 @@ any number of axes that are read (i) and made (o).
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
+from tf_ssl.structures.rules.kernels.activations import (
+    activate,
+    before_activation,
+    follow_activation,
+)
 from tf_ssl.structures.units import Space
-
-# Activations that mix units, so that none can go.
-MIXING_ACTIVATIONS = {"softmax", "log_softmax", "sparsemax", "glu"}
-
-
-def activate(activation, values: np.ndarray) -> np.ndarray:
-    """An activation, or a layer as one, of constants; NaN stays."""
-    if activation is None or activation is keras.activations.linear:
-        return values
-    unknown = np.isnan(values)
-    known = keras.ops.convert_to_tensor(np.where(unknown, 0, values), "float32")
-    if isinstance(activation, keras.Layer):
-        slope = getattr(activation, "alpha", None)
-        if slope is not None:  # PReLU's: negative ones meet its slopes
-            slope = _units_of(slope, values.shape)
-            if slope is None:
-                return np.where(unknown | (values < 0), np.nan, values)
-            return np.where(values < 0, values * slope, values)
-        known = known[None]
-        result = activation(known)[0]
-    else:
-        result = activation(known)
-    result = keras.ops.convert_to_numpy(result).astype(np.float64)
-    return np.where(unknown, np.nan, result.reshape(values.shape))
-
-
-def _units_of(alpha, shape):
-    """Slopes of units, if they are the same at all places."""
-    value = keras.ops.convert_to_numpy(alpha)
-    if value.shape[-1:] != shape[-1:] or value.size != value.shape[-1]:
-        return None
-    return value.reshape(-1)
-
-
-def mixes(activation) -> bool:
-    """Whether an activation mixes units."""
-    name = getattr(activation, "__name__", type(activation).__name__)
-    return name.lower() in MIXING_ACTIVATIONS
 
 
 class Product:
@@ -84,16 +50,10 @@ class Product:
 
     def trace(self) -> dict:
         """Registers the weights; axis of the output -> elements."""
-        rule, tracer = self.rule, self.rule.tracer
-        inputs, name = rule.inputs[self.source], rule.name
+        rule, tracer, name = self.rule, self.rule.tracer, self.rule.name
         for k, axis in self.reads.items():
-            if axis not in inputs:
-                ids = tracer.elements.new(
-                    self.kernel.shape[k], Space(name, "fixed")
-                )
-                tracer.elements.fix(ids, f"{name} reads an axis of places")
-                inputs = rule.inputs[self.source] = {**inputs, axis: ids}
-            tracer.slice(self.kernel, "in", inputs[axis], k)
+            ids = rule.follow(axis, self.source)
+            tracer.slice(self.kernel, "in", ids, k)
         for k, axis in self.makes.items():
             kind = self.kind
             if len(self.makes) > 1 and axis != max(self.makes.values()):
@@ -102,6 +62,7 @@ class Product:
             self.made[axis] = ids
             rule._set(rule.outputs[0], axis, ids)
             tracer.slice(self.kernel, "out", ids, k)
+        inputs = rule.inputs[self.source]
         for k, axis in self.shares.items():
             if axis in inputs:
                 tracer.slice(self.kernel, "out", inputs[axis], k)
@@ -111,29 +72,7 @@ class Product:
                 ids = rule.outputs[0].get(axis)
                 if ids is not None:
                     tracer.slice(self.bias, "out", ids, k)
-        if mixes(self.activation):
-            text = getattr(
-                self.activation, "__name__", type(self.activation).__name__
-            )
-            for axis, ids in self.made.items():
-                if axis == -1:
-                    tracer.elements.fix(
-                        ids,
-                        f"{name} has the activation {text}",
-                        only_if_exact=True,
-                    )
-        elif isinstance(self.activation, keras.Layer):
-            if not self.activation.built:  # Keras waits for numbers
-                self.activation.build(rule.call.output_shapes[0])
-            alpha = getattr(self.activation, "alpha", None)
-            if isinstance(alpha, keras.Variable):
-                for axis, ids in self.made.items():
-                    if -axis <= len(alpha.shape) and (
-                        alpha.shape[axis] == len(ids)
-                    ):
-                        tracer.slice(
-                            alpha, "norm", ids, axis % len(alpha.shape)
-                        )
+        follow_activation(rule, self.activation)
         return self.made
 
     # Of a kernel [reads..., makes..., shares...], one axis each, by taps.
@@ -190,10 +129,7 @@ class Product:
         values = (np.where(unknown, 0.0, around) * sums).sum(axis=summed)
         values = values + self._of_bias(read)
         values = np.where(is_constant, values, np.nan)
-        if mixes(self.activation):
-            values = np.full_like(values, np.nan)
-        else:
-            values = activate(self.activation, values)
+        values = activate(self.activation, values, read)
         found = {}
         for position, axis in enumerate(
             (*self.makes.values(), *self.shares.values())
@@ -203,12 +139,14 @@ class Product:
         # what it is multiplied with is the same for all that is made.
         for a, b in self._others():
             zero = inputs[self.source][a] == 0
-            rest = activate(self.activation, self._of_bias(read) + 0 * values)
+            rest = activate(
+                self.activation,
+                self._of_bias(read) + np.zeros(values.shape),
+                read,
+            )
             same = rest.size and not np.isnan(rest).any()
             same = same and (rest == rest.flat[0]).all()
             found[b] = np.where(zero & bool(same), rest.flat[0], np.nan)
-            if mixes(self.activation):
-                found[b] = np.full_like(found[b], np.nan)
         return found
 
     def _others(self):
@@ -225,17 +163,17 @@ class Product:
             return 0.0
         value = read(self.bias).astype(np.float64)
         axes = [*self.makes.values(), *self.shares.values()]
+        axis_of = {k % value.ndim: axis for k, axis in self.bias_axes.items()}
         positions = {
-            k % value.ndim: axes.index(axis)
-            for k, axis in self.bias_axes.items()
-            if axis in axes
+            k: axes.index(axis) for k, axis in axis_of.items() if axis in axes
         }
-        if len(positions) < value.ndim:
-            return np.nan  # differs along an axis that is not followed
+        if any(n > 1 for k, n in enumerate(value.shape) if k not in positions):
+            return np.nan  # differs along an axis that the kernel passes by
         shape = [1] * len(axes)
         for k, position in positions.items():
             shape[position] = value.shape[k]
-        order = sorted(positions, key=positions.get)
+        others = [k for k in range(value.ndim) if k not in positions]
+        order = [*others, *sorted(positions, key=positions.get)]
         return np.transpose(value, order).reshape(shape)
 
     def needs(self, read, wanted, gone) -> dict:
@@ -248,6 +186,7 @@ class Product:
             live = wanted[0].get(axis)
             if live is None:
                 continue
+            live = before_activation(self.rule, self.activation, live)
             if position < makes:
                 live = live & ~gone[0][axis]
             around = [1] * weights.ndim
@@ -278,10 +217,11 @@ class Product:
         return found
 
     def _has_bias(self):
-        """Whether what is folded has the shape of the bias."""
-        return self.bias is not None and len(self.bias.shape) == (
-            len(self.makes) + len(self.shares)
-        )
+        """Whether the bias has an entry for each sum."""
+        return self.bias is not None and {
+            *self.makes.values(),
+            *self.shares.values(),
+        } <= set(self.bias_axes.values())
 
     def fold(self, read, constants) -> tuple:
         """(bias or None, delta): what removed constants add."""
@@ -297,15 +237,17 @@ class Product:
         sums = self.sums(read)
         reads = len(self.reads)
         delta = np.tensordot(given, sums, (range(reads), range(reads)))
-        if self.bias is not None and delta.ndim > 1:
+        if self._has_bias():
             axes = [*self.makes.values(), *self.shares.values()]
-            order = [
-                axes.index(self.bias_axes[k])
-                for k in sorted(
-                    self.bias_axes, key=lambda k: k % len(self.bias.shape)
-                )
-            ]
-            delta = np.transpose(delta, order)
+            rank, shape = len(self.bias.shape), [1] * len(self.bias.shape)
+            order = []
+            for k in sorted(self.bias_axes, key=lambda k: k % rank):
+                if self.bias_axes[k] in axes:
+                    order.append(axes.index(self.bias_axes[k]))
+                    shape[k] = self.bias.shape[k]
+            delta = np.broadcast_to(
+                np.transpose(delta, order).reshape(shape), self.bias.shape
+            )
         return self.bias, delta
 
 
