@@ -139,7 +139,7 @@ def _counted_inside(model, inputs, calls, unknown) -> list[str]:
     if not layers:
         return []
     try:
-        graph = build_graph(model, has_rule, open_size(model, inputs))
+        graph = build_graph(model, _is_keras_own, open_size(model, inputs))
     except ValueError:  # It does not open.
         return []
     shown: dict[int, int] = {}
@@ -150,7 +150,8 @@ def _counted_inside(model, inputs, calls, unknown) -> list[str]:
             inside = outer if item.is_model else (*outer, id(item.op))
             for key in inside[len(outer) :]:
                 shown.setdefault(key, 0)
-            waiting += [(x, inside) for x in item.graph.items]
+            if item.is_model or not has_rule(item.op):
+                waiting += [(x, inside) for x in item.graph.items]
         elif multiplies(item.op):
             for key in set(outer):
                 shown[key] += 1
@@ -165,3 +166,9 @@ def _counted_inside(model, inputs, calls, unknown) -> list[str]:
         for name, layer in layers.items()
         if id(layer) in shown and shown[id(layer)] <= recorded[name]
     ]
+
+
+def _is_keras_own(layer) -> bool:
+    # Not has_rule: a subclass may take arguments of which Keras' class, called
+    # on symbolic tensors, knows nothing; opened it shows its shapes.
+    return type(layer).__module__.startswith("keras.src")
