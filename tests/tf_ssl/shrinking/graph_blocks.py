@@ -149,7 +149,8 @@ class Maker:
     def shuffle(self, x):
         x = layers.Dense(8, activation=self.act())(x)
         front = [-1, *x.shape[1:-1]]
-        y = ops.reshape(x, (*front, self.pick(2, 4), -1))
+        groups = self.pick(2, 4)
+        y = ops.reshape(x, (*front, groups, 8 // groups))
         y = ops.swapaxes(y, -1, -2)
         return ops.reshape(y, (*front, 8))
 

@@ -204,6 +204,7 @@ class SequenceMaker(Maker):
         return layers.Dense(self.size())(ops.reshape(y, (-1, LENGTH, 12)))
 
     def places(self, x):
+        crop = layers.Cropping1D((1, 0))
         return self.pick(
             layers.MaxPooling1D(3, strides=1, padding="same"),
             layers.SpatialDropout1D(0.3),
