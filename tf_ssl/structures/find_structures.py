@@ -7,6 +7,7 @@ import fnmatch
 import numpy as np
 
 from tf_ssl.structures.analysis import Trace, Weights, analyse, trace
+from tf_ssl.structures.rules import Unknown
 from tf_ssl.structures.rules.contraction import (
     Contraction,
     DotProductAttention,
@@ -91,10 +92,16 @@ def structures_of(found: Trace, exclude=()) -> Structures:
             )
     _number_repeated(structures)
     _count_what_kills(found, structures)
+    named = {name for name, _ in skipped}
+    refused = {
+        rule.name: rule.reason
+        for rule in found.rules
+        if getattr(rule, "reason", None) and isinstance(rule, Unknown)
+    }
     skipped += [
         (name, reason)
-        for name, reason in found.graph.closed
-        if name not in {n for n, _ in skipped}
+        for name, reason in (*found.graph.closed, *refused.items())
+        if name not in named
     ]
     result = Structures(structures, skipped)
     result.dead_of_all = _DeathOfAll(found, structures)

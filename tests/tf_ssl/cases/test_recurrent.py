@@ -24,14 +24,7 @@ def test_bidirectional_reads_less():
     "units",
     [
         [],
-        pytest.param(
-            [0, 1],
-            marks=pytest.mark.xfail(
-                raises=RuntimeError,
-                strict=True,
-                reason="states that are not zero are not cut with the units",
-            ),
-        ),
+        [0, 1],
     ],
 )
 def test_states_of_the_model_stay_as_they_are(units):

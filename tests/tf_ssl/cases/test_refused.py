@@ -35,13 +35,7 @@ def lora():
 @pytest.mark.parametrize(
     "build",
     [
-        pytest.param(
-            quantized,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="a layer that makes no units is in no skipped",
-            ),
-        ),
+        quantized,
         lora,
     ],
 )
