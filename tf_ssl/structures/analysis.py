@@ -28,6 +28,7 @@ class Weights:
     def __init__(self):
         self._values: dict[int, np.ndarray] = {}
         self._changed: dict[int, tuple] = {}
+        self._memo: dict[int, dict] = {}
 
     def __call__(self, variable) -> np.ndarray:
         key = id(variable)
@@ -42,6 +43,20 @@ class Weights:
         """Another value, here only."""
         self._values[id(variable)] = value
         self._changed[id(variable)] = (variable, value)
+        self._memo.pop(id(variable), None)
+
+    def remember(self, variable, key, make):
+        """What follows from a variable's value alone, made once.
+
+        Args:
+            variable: `keras.Variable`.
+            key: Hashable.
+            make: Function that makes it.
+        """
+        known = self._memo.setdefault(id(variable), {})
+        if key not in known:
+            known[key] = make()
+        return known[key]
 
     @property
     def changed(self) -> list[tuple]:

@@ -214,6 +214,9 @@ class Separable(ByMatrix):
 class Depthwise(ByMatrix):
     """Each channel by itself: its results are the same unit."""
 
+    def crop(self, kernel):
+        return Convolution.crop(self, kernel)
+
     def declare(self):
         op, axis = self.op, self.channels
         self.pass_places()
