@@ -23,9 +23,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import models
-from tf_ssl.penalties.group_lasso import GroupLasso
-from tf_ssl.penalties.regularize import regularize
-from tf_ssl.structures.kernels import find_kernels
+import tf_ssl
 
 _MODEL = flags.DEFINE_string("model", "resnet20", "Name of a network.")
 _SHAPE = flags.DEFINE_list("shape", ["32", "32", "3"], "Of an image.")
@@ -40,10 +38,12 @@ _BASELINE = "L2"
 WAYS = {
     "none": None,
     _BASELINE: keras.regularizers.L2(_STRENGTH),
-    "filter": GroupLasso(_STRENGTH),
-    "filter + shape": GroupLasso(_STRENGTH, ("filter", "shape")),
-    "filter, sqrt, l1": GroupLasso(_STRENGTH, scale="sqrt", l1=_STRENGTH),
-    "layer": GroupLasso(_STRENGTH, "layer"),
+    "filter": tf_ssl.GroupLasso(_STRENGTH),
+    "filter + shape": tf_ssl.GroupLasso(_STRENGTH, ("filter", "shape")),
+    "filter, sqrt, l1": tf_ssl.GroupLasso(
+        _STRENGTH, scale="sqrt", l1=_STRENGTH
+    ),
+    "layer": tf_ssl.GroupLasso(_STRENGTH, "layer"),
 }
 
 
@@ -52,7 +52,7 @@ def make_step(regularizer):
     keras.utils.set_random_seed(0)
     shape = tuple(int(n) for n in _SHAPE.value)
     model = models.build(_MODEL.value, input_shape=shape, seed=0)
-    regularize(model, {"*": regularizer})
+    tf_ssl.regularize(model, {"*": regularizer})
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -77,7 +77,7 @@ def make_step(regularizer):
 
     @tf.function(jit_compile=_JIT.value, autograph=False)
     def penalties():
-        variables = [k.variable.value for k in find_kernels(model)]
+        variables = [k.variable.value for k in tf_ssl.find_kernels(model)]
         with tf.GradientTape() as tape:
             total = tf.add_n(model.losses)
         # All gradients in one number, so that each is computed and none sent.
@@ -90,7 +90,7 @@ def make_step(regularizer):
 def check(model, regularizer) -> float:
     """Largest relative difference of penalties and gradients from NumPy's."""
     worst = 0.0
-    for kernel in find_kernels(model):
+    for kernel in tf_ssl.find_kernels(model):
         own = kernel.variable.regularizer
         value = tf.constant(kernel.variable.value)
         with tf.GradientTape() as tape:
@@ -150,7 +150,7 @@ def main(argv):
         if penalties is not None:
             alone[name] = penalties
             _ms(penalties)
-        if isinstance(regularizer, GroupLasso):
+        if isinstance(regularizer, tf_ssl.GroupLasso):
             differences[name] = check(model, regularizer)
             if differences[name] > 1e-4:
                 raise RuntimeError(
@@ -173,7 +173,7 @@ def main(argv):
 
     about = {
         "model": _MODEL.value,
-        "num_kernels": len(find_kernels(model)),
+        "num_kernels": len(tf_ssl.find_kernels(model)),
         "num_weights": model.count_params(),
         "batch_size": _BATCH_SIZE.value,
         "rounds": _ROUNDS.value,

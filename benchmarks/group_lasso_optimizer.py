@@ -21,10 +21,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from tf_ssl.penalties.optimizers.group_lasso_optimizer import (
-    GroupLassoOptimizer,
-)
-from tf_ssl.structures.structure import Slice, Structure
+import tf_ssl
 
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "Images a step.", 1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "Timed rounds.", 3)
@@ -74,18 +71,18 @@ def build_model():
         filters = first.filters
         out = np.arange(filters).reshape(1, 1, 1, -1)
         structures += [
-            Structure(
+            tf_ssl.Structure(
                 f"{first.name}/filters",
                 filters,
                 (
-                    Slice(first.kernel, "out", out),
-                    Slice(second.kernel, "in", out.reshape(1, 1, -1, 1)),
+                    tf_ssl.Slice(first.kernel, "out", out),
+                    tf_ssl.Slice(second.kernel, "in", out.reshape(1, 1, -1, 1)),
                 ),
             ),
-            Structure(
+            tf_ssl.Structure(
                 f"{second.name}/filters",
                 filters,
-                (Slice(second.kernel, "out", out),),
+                (tf_ssl.Slice(second.kernel, "out", out),),
             ),
         ]
     return model, structures
@@ -96,7 +93,7 @@ def _compiled_step(make, arguments):
     model, structures = build_model()
     optimizer = make()
     if arguments is not None:
-        optimizer = GroupLassoOptimizer(
+        optimizer = tf_ssl.GroupLassoOptimizer(
             optimizer, structures, 1e-4, **arguments
         )
     loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

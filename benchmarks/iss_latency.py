@@ -27,8 +27,6 @@ from absl import app, flags
 
 import models
 import tf_ssl
-from tf_ssl.measure.latency import in_turn, inference
-from tf_ssl.measure.machine import machine
 
 _NETWORK = flags.DEFINE_enum(
     "network", "ptb_lstm", ["ptb_lstm", "bidaf", "rhn"], "Which one."
@@ -132,14 +130,16 @@ def main(argv):
         key: sum(tf_ssl.multiply_adds(model, sample=batch).values())
         for key, model in networks.items()
     }
-    times = in_turn(
+    times = tf_ssl.in_turn(
         {
-            key: inference(model, batch, _JIT.value)
+            key: tf_ssl.inference(model, batch, _JIT.value)
             for key, model in networks.items()
         },
         _SECONDS.value,
     )
-    about = ", ".join(f"{key} {value}" for key, value in machine().items())
+    about = ", ".join(
+        f"{key} {value}" for key, value in tf_ssl.machine().items()
+    )
     print(f"{network}; {about}{'; XLA' if _JIT.value else ''}")
     print(f"{'units':28}{'parameters':>12}{'ms':>10}{'spread':>8}", end="")
     print(f"{'faster':>8}{'talk':>7}{'at least':>9}{'fewer MACs':>12}", end="")
@@ -176,7 +176,7 @@ def main(argv):
         folder = pathlib.Path(_OUTPUT.value)
         folder.mkdir(parents=True, exist_ok=True)
         name = f"latency_{network}{'_xla' if _JIT.value else ''}.json"
-        content = {"machine": machine(), "rows": results}
+        content = {"machine": tf_ssl.machine(), "rows": results}
         (folder / name).write_text(json.dumps(content, indent=1) + "\n")
 
 

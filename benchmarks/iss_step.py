@@ -25,7 +25,6 @@ from absl import app, flags
 
 import models
 import tf_ssl
-from tf_ssl.measure.machine import machine
 
 _SIZE = flags.DEFINE_enum(
     "size", "medium", ["small", "medium", "large"], "Of the network."
@@ -100,7 +99,9 @@ def main(argv):
             if number >= 1:  # Warm-up.
                 wall[way].append(1e3 * (time.perf_counter() - start))
                 cpu[way].append(1e3 * (time.process_time() - begun))
-    about = ", ".join(f"{key} {value}" for key, value in machine().items())
+    about = ", ".join(
+        f"{key} {value}" for key, value in tf_ssl.machine().items()
+    )
     print(f"ptb_lstm, {_SIZE.value}, batch {shape}; {about}")
     print(
         f"{'way':8}{'median ms':>11}{'ratio':>8}{'CPU ms':>10}{'ratio':>8}"
@@ -121,7 +122,7 @@ def main(argv):
     if _OUTPUT.value:
         folder = pathlib.Path(_OUTPUT.value)
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"machine": machine(), "batch": shape, "ways": results}
+        content = {"machine": tf_ssl.machine(), "batch": shape, "ways": results}
         text = json.dumps(content, indent=1) + "\n"
         (folder / f"step_{_SIZE.value}.json").write_text(text)
 

@@ -20,8 +20,8 @@ import pathlib
 
 from absl import app, flags, logging
 
+import tf_ssl
 from tests.tf_ssl.hub import backbones, planted
-from tf_ssl.measure.machine import machine
 
 _FAMILIES = flags.DEFINE_list("families", None, "Names; default: all.")
 _MODES = flags.DEFINE_list("modes", [*planted.MODES], "Ways.")
@@ -160,7 +160,7 @@ def main(argv):
                 f"Invalid value for flag --families. Expected some of "
                 f"{sorted(known)}. Received: {name!r}"
             )
-    results["machine"] = machine()
+    results["machine"] = tf_ssl.machine()
     results["keras_hub"] = keras_hub.__version__
     for name in names:
         rows = []

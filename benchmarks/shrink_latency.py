@@ -27,9 +27,6 @@ from absl import app, flags
 
 import models
 import tf_ssl
-from tf_ssl.measure.latency import measure_latency
-from tf_ssl.measure.machine import machine
-from tf_ssl.measure.multiply_adds import multiply_adds
 
 # Filters that stay in the paper's networks: LeNet 2; ConvNet 2, rows of table
 # 3; AlexNet, rows of table 4, in equal number of each group of the layers that
@@ -97,11 +94,11 @@ def measure(name) -> list[dict]:
     again = keras.Model.from_config(small.get_config())
     networks = {"before": model, "after": small, "built anew": again}
     work = {
-        key: sum(multiply_adds(network).values())
+        key: sum(tf_ssl.multiply_adds(network).values())
         for key, network in networks.items()
     }
     batches = tuple(map(int, _BATCHES.value))
-    times = measure_latency(
+    times = tf_ssl.measure_latency(
         networks, batch_sizes=batches, seconds=_SECONDS.value
     )
     layers = tf_ssl.compare(
@@ -131,7 +128,9 @@ def measure(name) -> list[dict]:
 
 
 def _machine():
-    return ", ".join(f"{key} {value}" for key, value in machine().items())
+    return ", ".join(
+        f"{key} {value}" for key, value in tf_ssl.machine().items()
+    )
 
 
 def main(argv):

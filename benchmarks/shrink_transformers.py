@@ -32,7 +32,6 @@ from absl import app, flags
 import tf_ssl
 from benchmarks.transformer_models import TRANSFORMERS, Sizes, plant_half
 from tests.tf_ssl.hub import planted
-from tf_ssl.measure.machine import machine
 
 _MODELS = flags.DEFINE_list("models", ["vit", "bert", "convnext"], "Which.")
 _ONLY = flags.DEFINE_enum("only", None, ["time"], "time: no latency.")
@@ -240,7 +239,7 @@ def main(argv):
     del argv
     sizes = Sizes(**{name: flag.value for name, flag in _SIZES.items()})
     results = {
-        "machine": machine(),
+        "machine": tf_ssl.machine(),
         "sizes": dataclasses.asdict(sizes),
         "time": [],
         "latency": [],

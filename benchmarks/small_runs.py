@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import models
-from tf_ssl.measure.machine import machine
+import tf_ssl
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -178,7 +178,7 @@ def write_table(folder, title, header, rows, notes=()) -> str:
     lines = [f"# {title}", "", f"| {' | '.join(header)} |"]
     lines.append("|---" * len(header) + "|")
     lines += [f"| {' | '.join(map(str, row))} |" for row in rows]
-    here = machine()
+    here = tf_ssl.machine()
     lines += [
         "",
         *notes,

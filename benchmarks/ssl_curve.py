@@ -31,7 +31,7 @@ from absl import app, flags
 
 import models
 import tf_ssl
-from tf_ssl.sweep import plot, points
+from tf_ssl import sweep
 
 _MODEL = flags.DEFINE_string("model", "lenet", "See models.names().")
 _DATASET = flags.DEFINE_string("dataset", "mnist", "TFDS's name, or: folder.")
@@ -249,7 +249,7 @@ def report(folder, results) -> str:
             ]
         )
         curve.append(
-            points.Point(
+            sweep.Point(
                 strength,
                 mean["error"] / 100,
                 round(mean["multiply_adds"]),
@@ -259,9 +259,9 @@ def report(folder, results) -> str:
         )
     (folder / "points.jsonl").unlink(missing_ok=True)
     for point in curve:
-        points.append(folder / "points.jsonl", point)
+        sweep.append(folder / "points.jsonl", point)
     title = f"{_MODEL.value} on {_DATASET.value}, means of {len(results)}"
-    plot.save(folder / "curve.png", curve, title)
+    sweep.plot.save(folder / "curve.png", curve, title)
     header = ["method", "strength", "seeds", "error %", "multiply-adds"]
     header.append("parameters")
     return small_runs.write_table(

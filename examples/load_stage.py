@@ -53,9 +53,9 @@ def logits(path: pathlib.Path, images: np.ndarray) -> np.ndarray:
       images: `[batch, height, width, channels]`.
     """
     if path.suffix != ".keras":
-        from tf_ssl.exporting import runtimes
+        import tf_ssl
 
-        return runtimes.load(path).run([], images)[0]
+        return tf_ssl.runtimes.load(path).run([], images)[0]
     import keras
 
     # Registers the layers with sparse kernels; other stages are plain Keras.

@@ -9,8 +9,6 @@ import numpy as np
 
 import tf_ssl
 from examples.load_stage import in_fresh_process
-from tf_ssl.exporting import runtimes
-from tf_ssl.measure import latency
 
 BATCH_SIZES = (1, 32)
 
@@ -77,9 +75,9 @@ def times(paths: dict, images: np.ndarray, seconds: float) -> dict:
             functions[stage] = (
                 (lambda run=run, batch=batch: run(batch))
                 if model is None
-                else latency.inference(model, batch)
+                else tf_ssl.inference(model, batch)
             )
-        for stage, one in latency.in_turn(functions, seconds).items():
+        for stage, one in tf_ssl.in_turn(functions, seconds).items():
             found[stage][size] = one.median_ms
     return found
 
@@ -128,7 +126,7 @@ def table(stages: dict) -> str:
 def _runner(path):
     """Function from images to logits; the Keras model, or None."""
     if path.suffix != ".keras":
-        exported = runtimes.load(path)
+        exported = tf_ssl.runtimes.load(path)
         return lambda images: exported.run([], images)[0], None
     model = keras.saving.load_model(path, compile=False)
     return lambda images: model.predict_on_batch(images), model

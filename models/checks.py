@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def check_images(input_shape: tuple[int, ...], at_least: int) -> None:
     """Raises ValueError unless the shape is that of large enough images.
@@ -44,6 +46,20 @@ def check_at_least_one(**sizes) -> None:
             raise ValueError(
                 f"Invalid value for argument {name}. Expected integers >= 1. "
                 f"Received: {name}={value}"
+            )
+
+
+def check_not_negative(**values) -> None:
+    """Raises ValueError unless all are finite numbers >= 0.
+
+    Args:
+      **values: by name of the argument.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(
+                f"Invalid value for argument {name}. Expected a finite number "
+                f">= 0. Received: {name}={value!r}"
             )
 
 

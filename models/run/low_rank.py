@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import keras
 
 import tf_ssl
-from tf_ssl import checks
-from tf_ssl.penalties.force_regularizer import NORMS
-from tf_ssl.structures.kernels import find_kernels
+from models import checks
 
 
 def define_flags(add) -> None:
@@ -28,7 +26,9 @@ def define_flags(add) -> None:
         "gradient; >= 0.",
         0.0,
     )
-    add.choice("force_norm", "l1", NORMS, "Of --force and --force_ratio.")
+    add.choice(
+        "force_norm", "l1", ["l1", "l2"], "Of --force and --force_ratio."
+    )
     add.words("force_layers", ["*"], "Patterns of layers with forces: conv*")
     add.number(
         "rank_clipping",
@@ -69,8 +69,9 @@ class LowRank:
                 "Pass --force, which is fixed, or --force_ratio, which follows "
                 "the gradient."
             )
-        self.strength = checks.not_negative("strength", strength)
-        self.ratio = checks.not_negative("ratio", ratio)
+        checks.check_not_negative(strength=strength, ratio=ratio)
+        self.strength = float(strength)
+        self.ratio = float(ratio)
         self.norm = norm
         self.layers = tuple(layers)
         self.clipping = clipping
@@ -117,7 +118,9 @@ class LowRank:
 
     def _kernels(self, model):
         """Kernels of dense layers and convolutions that the patterns name."""
-        every = [k for k in find_kernels(model) if k.kind in ("conv", "dense")]
+        every = [
+            k for k in tf_ssl.find_kernels(model) if k.kind in ("conv", "dense")
+        ]
         found = []
         for pattern in self.layers:
             hits = [kernel for kernel in every if kernel.matches(pattern)]

@@ -12,6 +12,16 @@ import tf_ssl
 
 ROOT = pathlib.Path(tf_ssl.__file__).parent
 FOLDERS = sorted({path.parent for path in ROOT.rglob("*.py")})
+# What stands beside the library, and the modules it may import from.
+GUESTS = ("models", "benchmarks", "examples", "train.py", "eval.py")
+PUBLIC = {
+    "tf_ssl",
+    *(
+        f"tf_ssl.{name}"
+        for name in ("callbacks", "layers", "papers", "rules", "storage")
+    ),
+    "tf_ssl.sweep",
+}
 # From the ground up: a room imports from its own floor and those below.
 FLOORS = (
     ("checks",),
@@ -77,3 +87,30 @@ def test_no_module_is_hidden_by_a_name(folder):
     ]
     # tf_ssl.storage.sizes is a public function in sizes.py.
     assert hidden in ([], ["sizes"])
+
+
+def _internal(path):
+    """Imports of a file, in functions too, that only the library may make."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [(node.module, alias.name) for alias in node.names]
+        else:
+            continue
+        for module, name in names:
+            if module.split(".")[0] != "tf_ssl":
+                continue
+            if module not in PUBLIC:
+                yield f"{path.relative_to(ROOT.parent)}: {module}"
+            elif name is not None and name != "sweep":
+                if name not in importlib.import_module(module).__all__:
+                    yield f"{path.relative_to(ROOT.parent)}: {module}.{name}"
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_guests_use_what_is_public(guest):
+    path = ROOT.parent / guest
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    assert files
+    assert [x for file in files for x in _internal(file)] == []

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 
 from tf_ssl import checks
-from tf_ssl.low_rank.decompose import layers_to_decompose
+from tf_ssl.graph.walk import build_graph
+from tf_ssl.low_rank.decompose import layers_to_decompose, names_of
 from tf_ssl.low_rank.factors import factors
+from tf_ssl.structures.rules import has_rule
 
 
 class RankClipping(keras.callbacks.Callback):
@@ -46,19 +48,22 @@ class RankClipping(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Finds the layers."""
-        self._layers, _ = layers_to_decompose(self.model, self.exclude)
+        graph = build_graph(self.model, has_rule)
+        layers, _ = layers_to_decompose(self.model, self.exclude, graph)
+        names = names_of(graph)
+        self._layers = {names[id(layer)]: layer for layer in layers}
 
     def on_epoch_end(self, epoch, logs=None):
         """Clips; adds the mean of rank over full rank to the logs."""
         if (epoch + 1) % self.every == 0:
             shares = []
-            for layer in self._layers:
+            for name, layer in self._layers.items():
                 found = factors(layer, "svd")
                 rank = min(
                     found.rank_of(self.energy),
-                    self.ranks.get(layer.name, found.full_rank),
+                    self.ranks.get(name, found.full_rank),
                 )
-                self.ranks[layer.name] = rank
+                self.ranks[name] = rank
                 shares.append(rank / found.full_rank)
                 layer.kernel.assign(found.product(rank))
             self._mean = float(np.mean(shares)) if shares else 1.0

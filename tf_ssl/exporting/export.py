@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -12,8 +13,14 @@ import tensorflow as tf
 
 from tf_ssl import checks
 from tf_ssl.exporting import runtimes
+from tf_ssl.exporting.same_padding import with_explicit_padding
 from tf_ssl.graph.difference import relative_difference
-from tf_ssl.graph.inputs import check_model, inputs_for, typed
+from tf_ssl.graph.inputs import (
+    check_model,
+    input_structure,
+    inputs_for,
+    typed,
+)
 from tf_ssl.graph.walk import functional
 from tf_ssl.sparse.layers.sparse_kernel_layer import SparseKernelLayer
 from tf_ssl.structures.kernels import all_layers
@@ -25,6 +32,8 @@ _FORMATS = {
     "onnx": ("onnx", ".onnx"),
 }
 QUANTIZE = ("int8",)
+# A difference of outputs that float32 does not explain.
+_SUSPICIOUS = 1e-3
 
 
 def export(
@@ -39,7 +48,9 @@ def export(
     """Writes a model's inference for another runtime.
 
     Only operations of the runtime itself are used: a model that would need
-    TensorFlow's inside LiteRT (Flex) is refused. A SavedModel of a model that
+    TensorFlow's inside LiteRT (Flex) is refused. Strided convolutions that
+    LiteRT's default delegate gets wrong are written in another way (see
+    `same_padding`). A SavedModel of a model that
     `tf_ssl.sparsify` made loads where `custom_ops` was imported before.
 
     Args:
@@ -90,6 +101,8 @@ def export(
         )
     _check_quantize(format, quantize, representative)
     _check_sparse_kernels(model, format)
+    if format == "tflite":
+        model = with_explicit_padding(model)
     options = {"input_signature": _signature(model, batch_size)}
     if format == "tflite":
         ops = "TFLITE_BUILTINS" + ("_INT8" if quantize else "")
@@ -130,6 +143,9 @@ def check_export(
 ) -> float:
     """Runs an exported model in its own runtime and compares the outputs.
 
+    Where LiteRT differs, but would not without its default delegate (XNNPACK),
+    a warning says so: the file is right, and what runs it is not.
+
     Args:
         model: The model that was exported.
         path: What `export` returned.
@@ -147,16 +163,32 @@ def check_export(
         ImportError: The runtime is missing; the message names it.
     """
     check_model(model)
-    exported = runtimes.load(pathlib.Path(path))
+    path = pathlib.Path(path)
+    exported = runtimes.load(path)
     sample = (
         inputs_for(model, exported.batch_size or 4)
         if sample is None
         else typed(model, sample)
     )
-    function = functional(model)
-    names = [x.name for x in function.inputs] if function is not None else []
+    structure = input_structure(model)
+    names = [x.name for x in keras.tree.flatten(structure) if x is not None]
     expected = keras.tree.flatten(model(sample, training=False))
-    received = exported.run(names, sample)
+    difference = _difference(model, path, expected, exported.run(names, sample))
+    if path.suffix == ".tflite" and difference > _SUSPICIOUS:
+        plain = runtimes.load(path, delegates=False)
+        other = _difference(model, path, expected, plain.run(names, sample))
+        if other < difference / 100:
+            warnings.warn(
+                f"{path} differs by {difference:.1e} from {model.name} where "
+                "LiteRT's default delegate (XNNPACK) runs it, and by "
+                f"{other:.1e} without: the delegate computes something else. "
+                "Run it with an interpreter without default delegates.",
+                stacklevel=2,
+            )
+    return difference
+
+
+def _difference(model, path, expected, received) -> float:
     if len(expected) != len(received):
         raise ValueError(
             f"Expected {len(expected)} outputs, as {model.name} has. Received: "
@@ -201,8 +233,8 @@ def _calibration(model, representative, batch_size):
             "with the same number of examples. Received: shapes "
             f"{[array.shape for array in arrays]}"
         )
-    function = functional(model)
-    inputs = function.inputs if function is not None else []
+    inputs = keras.tree.flatten(input_structure(model))
+    inputs = [x for x in inputs if x is not None]
     # The converter looks an input up by its name, or by what TensorFlow makes
     # of that: letters, digits and underscores.
     names = [x.name for x in inputs]
@@ -237,26 +269,26 @@ def _signature(model, batch_size):
     """What `keras.Model.export` takes; None: as it was called."""
     if batch_size is not None:
         checks.integer("batch_size", batch_size, 1)
-    function = functional(model)
-    if function is None:
+    is_graph = functional(model) is not None
+    structure = input_structure(model)
+    if structure is None:
         if batch_size is not None:
             raise ValueError(
                 "Invalid value for argument batch_size. Expected None, for "
-                f"{model.name} is no Functional or Sequential model. Received: "
+                f"{model.name} is no Functional or Sequential model, and does "
+                "not open on symbolic tensors. Received: "
                 f"batch_size={batch_size}"
             )
         return None
 
     def spec(tensor):
-        fixed = tensor.shape[0] if batch_size is None else batch_size
-        shape = (fixed, *tensor.shape[1:])
+        fixed = tensor.shape[0] if is_graph else None
+        shape = (batch_size or fixed, *tensor.shape[1:])
         return keras.InputSpec(
             shape=shape, dtype=tensor.dtype, name=tensor.name
         )
 
-    if isinstance(model, keras.Sequential):
-        return [spec(function.inputs[0])]
-    return [keras.tree.map_structure(spec, function.input)]
+    return [keras.tree.map_structure(spec, structure)]
 
 
 @contextlib.contextmanager

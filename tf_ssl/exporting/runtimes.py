@@ -44,18 +44,19 @@ def needs(package: str, what: str):
         ) from error
 
 
-def load(path: pathlib.Path) -> Exported:
+def load(path: pathlib.Path, delegates: bool = True) -> Exported:
     """An exported model, to be run.
 
     Args:
         path: Folder of a SavedModel, `.tflite` or `.onnx` file.
+        delegates: Whether LiteRT takes its default delegates.
 
     Raises:
         ValueError: There is no exported model.
         ImportError: The runtime is missing.
     """
     if path.suffix == ".tflite" and path.is_file():
-        return _load_tflite(path)
+        return _load_tflite(path, delegates)
     if path.suffix == ".onnx" and path.is_file():
         return _load_onnx(path)
     if (path / "saved_model.pb").is_file():
@@ -78,11 +79,17 @@ def _load_savedmodel(path):
     return Exported(shape[0], run)
 
 
-def _load_tflite(path):
+def _load_tflite(path, delegates):
     with warnings.catch_warnings():
         # It announces its own end since TensorFlow 2.18.
         warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is")
-        interpreter = tf.lite.Interpreter(str(path))
+        kinds = tf.lite.experimental.OpResolverType
+        interpreter = tf.lite.Interpreter(
+            str(path),
+            experimental_op_resolver_type=kinds.AUTO
+            if delegates
+            else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
     runner = interpreter.get_signature_runner()
     shapes = {
         name: detail["shape_signature"]

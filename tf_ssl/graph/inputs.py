@@ -5,7 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from tf_ssl.graph.walk import functional, nodes
+from tf_ssl.graph.number_limits import limits_of
+from tf_ssl.graph.walk import build_graph, functional
 
 
 def check_model(model) -> None:
@@ -28,10 +29,61 @@ def check_model(model) -> None:
         )
 
 
+def input_structure(model):
+    """KerasTensors in the structure that a model takes; None: not known.
+
+    That of a subclassed model shows when it is called on symbolic tensors, of
+    the shapes that it was built for; they have the names of their places in it.
+    """
+    function = functional(model)
+    if isinstance(model, keras.Sequential):
+        return None if function is None else function.inputs[0]
+    if function is not None:
+        return function.input
+    try:
+        structure = build_graph(model).inputs_structure
+    except ValueError:  # It does not open.
+        return None
+    named = [
+        x
+        if x is None
+        else keras.KerasTensor(x.shape, x.dtype, name=_name_at(path))
+        for path, x in keras.tree.flatten_with_path(structure)
+    ]
+    return keras.tree.pack_sequence_as(structure, named)
+
+
+def _name_at(path) -> str:
+    """`"images"` for a key, `"input_1"` for a position; "input" alone."""
+    words = [str(part) for part in path]
+    if not words or words[0].isdigit():
+        words = ["input", *words]
+    return "_".join(words)
+
+
 def static_batch(model) -> int | None:
     """The batch size that a model was built for; None: any."""
     function = functional(model)
     return function.inputs[0].shape[0] if function is not None else None
+
+
+def open_size(model, inputs) -> int | None:
+    """The size in these inputs of what a model leaves open.
+
+    None: it leaves nothing open but the batch, or there are several sizes.
+    """
+    structure = input_structure(model)
+    tensors = [] if structure is None else keras.tree.flatten(structure)
+    sizes = {
+        given
+        for tensor, array in zip(
+            tensors, keras.tree.flatten(inputs), strict=False
+        )
+        if tensor is not None and array is not None
+        for size, given in zip(tensor.shape[1:], array.shape[1:], strict=False)
+        if size is None
+    }
+    return int(sizes.pop()) if len(sizes) == 1 else None
 
 
 def inputs_for(
@@ -44,8 +96,8 @@ def inputs_for(
         batch_size: Number of examples.
         sample: Array, or arrays in the structure that the model takes, with a
             batch axis; its examples are repeated or cut to `batch_size`. None:
-            normal noise; integers below the `input_dim` of the embeddings that
-            read them; random truth values.
+            normal noise; integers that the embeddings that read them, wherever
+            they are, have rows for; 0 and 1 for masks; random truth values.
         seed: Of the noise.
         unknown: Size of axes whose size the model leaves open; None: an error.
 
@@ -65,84 +117,71 @@ def inputs_for(
         )
     if sample is not None:
         return keras.tree.map_structure(
-            lambda x: x[np.arange(batch_size) % len(x)],
+            lambda x: None if x is None else x[np.arange(batch_size) % len(x)],
             typed(model, sample),
         )
-    function = functional(model)
-    if function is None:
+    structure = input_structure(model)
+    if structure is None:
         raise ValueError(
             "Invalid value for argument sample. Expected an example of the "
             f"model's input, for {model.name} is no Functional or Sequential "
-            "model, whose input is known. Received: sample=None"
+            "model, and does not open on symbolic tensors. Received: "
+            "sample=None"
         )
-    limits = _limits(function)
+    tensors = [x for x in keras.tree.flatten(structure) if x is not None]
+    limits: dict = {}
+    if any("int" in str(x.dtype) for x in tensors):
+        found = limits_of(model, [x.name for x in tensors])
+        limits = {id(x): n for x, n in zip(tensors, found, strict=True)}
     random = np.random.default_rng(seed)
-    structure = (
-        function.inputs[0]
-        if isinstance(model, keras.Sequential)
-        else function.input
-    )
-    return keras.tree.map_structure(
-        lambda x: _draw(x, batch_size, limits.get(id(x)), random, unknown),
-        structure,
-    )
+
+    def draw(x):
+        if x is None:
+            return None
+        return _draw(x, batch_size, limits.get(id(x)), random, unknown)
+
+    return keras.tree.map_structure(draw, structure)
 
 
 def typed(model, sample):
     """A sample as arrays of the types that a model takes.
 
+    None stays in the place of an optional input.
+
     Raises:
         ValueError: It holds another number of arrays than the model takes, or
             no example.
     """
-    arrays = [np.asarray(x) for x in keras.tree.flatten(sample)]
-    function = functional(model)
-    if function is not None and len(arrays) != len(function.inputs):
+    arrays = [
+        x if x is None else np.asarray(x) for x in keras.tree.flatten(sample)
+    ]
+    structure = input_structure(model)
+    tensors = None if structure is None else keras.tree.flatten(structure)
+    if tensors is not None and len(arrays) != len(tensors):
         raise ValueError(
             f"Invalid value for argument sample. Expected "
-            f"{len(function.inputs)} arrays, for the inputs "
-            f"{[x.name for x in function.inputs]} of {model.name}. Received: "
+            f"{len(tensors)} arrays, for the inputs "
+            f"{[x.name for x in tensors]} of {model.name}. Received: "
             f"{len(arrays)} arrays"
         )
-    if any(x.ndim == 0 or len(x) == 0 for x in arrays):
+    given = [x for x in arrays if x is not None]
+    if any(x.ndim == 0 or len(x) == 0 for x in given):
         raise ValueError(
             "Invalid value for argument sample. Expected arrays with a batch "
             "axis and at least one example. Received: shapes "
-            f"{[x.shape for x in arrays]}"
+            f"{[x.shape for x in given]}"
         )
-    if function is not None:
+    if tensors is not None:
         arrays = [
             # bfloat16 and string are no types of NumPy.
             x
-            if tensor.dtype in ("bfloat16", "string")
+            if x is None
+            or tensor is None
+            or tensor.dtype in ("bfloat16", "string")
             else x.astype(tensor.dtype)
-            for x, tensor in zip(arrays, function.inputs, strict=True)
+            for x, tensor in zip(arrays, tensors, strict=True)
         ]
     return keras.tree.pack_sequence_as(sample, arrays)
-
-
-def _limits(function) -> dict[int, int]:
-    """Integer input -> the number below which its values stay."""
-    found: dict[int, int] = {}
-    smallest = []
-
-    def visit(function, own):
-        for node in nodes(function):
-            inner = functional(node.operation)
-            if inner is not None:
-                outer = zip(inner.inputs, node.input_tensors, strict=False)
-                visit(inner, {id(t): own.get(id(o)) for t, o in outer})
-            elif isinstance(node.operation, keras.layers.Embedding):
-                limit = node.operation.input_dim
-                smallest.append(limit)
-                name = own.get(id(node.input_tensors[0]))
-                if name is not None:
-                    found[name] = min(limit, found.get(name, limit))
-
-    visit(function, {id(t): id(t) for t in function.inputs})
-    # One that no embedding reads as it is may reach any of them.
-    default = min(smallest, default=2)
-    return {id(t): found.get(id(t), default) for t in function.inputs}
 
 
 def _draw(tensor, batch_size, limit, random, unknown):
@@ -157,10 +196,14 @@ def _draw(tensor, batch_size, limit, random, unknown):
             f"{tuple(tensor.shape)} and the type {tensor.dtype}. Received: "
             "sample=None"
         )
-    if tensor.dtype == "bool":
-        return random.integers(0, 2, shape).astype(bool)
-    if "int" in tensor.dtype:
-        return random.integers(0, limit, shape).astype(tensor.dtype)
+    dtype = str(tensor.dtype)
+    if dtype == "bool" or "int" in dtype:
+        high = 2 if dtype == "bool" else limit
+        is_mask = tensor.name.endswith("mask") and high == 2
+        values = random.integers(0, high, shape).astype(dtype)
+        if is_mask and values.ndim > 1:
+            values[..., 0] = 1  # no row is masked as a whole
+        return values
     values = random.standard_normal(shape, np.float32)
     # bfloat16 is no type of NumPy: the model converts.
-    return values if tensor.dtype == "bfloat16" else values.astype(tensor.dtype)
+    return values if dtype == "bfloat16" else values.astype(dtype)

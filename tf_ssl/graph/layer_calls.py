@@ -12,6 +12,22 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# Functions of keras.ops that layers' own code multiplies with.
+_PRODUCTS = (
+    "conv",
+    "conv_transpose",
+    "correlate",
+    "depthwise_conv",
+    "dot",
+    "dot_product_attention",
+    "einsum",
+    "inner",
+    "matmul",
+    "separable_conv",
+    "tensordot",
+    "vdot",
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerCall:
@@ -64,8 +80,9 @@ def record(model: keras.Model, inputs) -> list[LayerCall]:
         inputs: Arrays in the structure that the model takes.
 
     Returns:
-        Calls of all layers, those made by other layers included. A layer that
-        is called k times is there k times.
+        Calls of all layers, those made by other layers included, and of the
+        products of keras.ops that layers' own code makes. A layer that is
+        called k times is there k times.
     """
     recorder = _Recorder()
 
@@ -83,6 +100,7 @@ def record(model: keras.Model, inputs) -> list[LayerCall]:
     with contextlib.ExitStack() as stack:
         for name, operation in operations(model):
             stack.enter_context(recorder.listening(name, operation))
+        stack.enter_context(recorder.listening_to_products())
         tf.function(inference, autograph=False).get_concrete_function(specs)
     return recorder.calls
 
@@ -140,6 +158,66 @@ class _Recorder:
                 del operation.__dict__["call"]
             else:
                 operation.__dict__["call"] = before
+
+    @contextlib.contextmanager
+    def listening_to_products(self):
+        """Writes down `keras.ops.matmul` and its like inside layers."""
+        originals = {name: getattr(keras.ops, name) for name in _PRODUCTS}
+        operator = tf.Tensor.__matmul__  # a @ b
+        try:
+            for name, original in originals.items():
+                listener = self._product(name, original, original)
+                setattr(keras.ops, name, listener)
+            tf.Tensor.__matmul__ = self._product(
+                "matmul", operator, originals["matmul"]
+            )
+            yield
+        finally:
+            tf.Tensor.__matmul__ = operator
+            for name, original in originals.items():
+                setattr(keras.ops, name, original)
+
+    def _product(self, name, original, function):
+        @functools.wraps(original)
+        def call(*args, **kwargs):
+            outputs = original(*args, **kwargs)
+            if self._inside and tf.is_tensor(outputs):
+                self.calls.append(
+                    self._product_call(name, function, args, kwargs, outputs)
+                )
+            return outputs
+
+        return call
+
+    def _product_call(self, name, function, args, kwargs, outputs):
+        # On symbolic tensors the function makes the operation.
+        args, kwargs = keras.tree.map_structure(
+            lambda x: (
+                keras.KerasTensor(x.shape, x.dtype.name)
+                if tf.is_tensor(x)
+                else x
+            ),
+            (args, kwargs),
+        )
+        operation = function(*args, **kwargs)._keras_history.operation
+        given = operation._inbound_nodes[-1].arguments
+        args, kwargs = keras.tree.map_structure(
+            lambda x: (
+                tf.TensorSpec(x.shape, x.dtype)
+                if isinstance(x, keras.KerasTensor)
+                else x
+            ),
+            (given.args, given.kwargs),
+        )
+        return LayerCall(
+            f"{self._inside[-1]}/{name}",
+            operation,
+            args,
+            kwargs,
+            _to_specs(outputs),
+            tuple(self._inside),
+            (),
+        )
 
     def _wrap(self, name, operation):
         original = operation.call

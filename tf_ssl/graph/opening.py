@@ -16,18 +16,17 @@ import re
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.ops.node import Node  # as Operation's own calls make it
 
-from tf_ssl.graph.sources import Rows, Source
-
-# A batch size that no model has: where it turns up in an argument, the layer
-# has asked for the size of its batch.
-BATCH = 1009
-
-
-class CannotOpen(Exception):
-    """The reason why a layer cannot be opened, for people."""
+from tf_ssl.graph.batch import BATCH, CannotOpen, take_batch_out
+from tf_ssl.graph.sources import Source
+from tf_ssl.graph.symbolic import (
+    Patches,
+    pass_mask_on,
+    visible,
+    with_lengths,
+    with_masks,
+)
 
 
 @dataclasses.dataclass(eq=False)
@@ -41,6 +40,8 @@ class Opened:
         nodes: Keras' nodes, each after those that it depends on.
         inputs_structure: KerasTensors as the layer is called.
         outputs_structure: As the layer returns them.
+        masks: KerasTensors, masks of the arguments that are no arguments
+            themselves; the last of `inputs` stand for them.
         trains_otherwise: In training its own code does something else.
     """
 
@@ -50,6 +51,7 @@ class Opened:
     nodes: list
     inputs_structure: Any
     outputs_structure: Any
+    masks: list = dataclasses.field(default_factory=list)
     trains_otherwise: bool = False
 
 
@@ -57,13 +59,6 @@ def runs_its_graph(model) -> bool:
     """Whether a model with a graph of layers computes what the graph says."""
     call = type(model).call
     return getattr(call, "__module__", "").startswith("keras.src.models")
-
-
-def without_batch(shape) -> tuple:
-    """A shape with None in place of `BATCH` and its multiples."""
-    return tuple(
-        None if n is not None and n > 0 and n % BATCH == 0 else n for n in shape
-    )
 
 
 @contextlib.contextmanager
@@ -237,15 +232,9 @@ class _Opener:
 
     def _open(self, layer, arguments, batch) -> Opened:
         placeholders: dict[int, Any] = {}
-        inputs, positions = [], []
-        flat = [
-            x
-            for x in keras.tree.flatten(arguments)
-            if isinstance(x, keras.KerasTensor)
-        ]
-        for i, tensor in enumerate(flat):
-            if id(tensor) in placeholders:
-                continue
+        inputs: list = []
+
+        def placeholder(tensor):
             shape = tuple(tensor.shape)
             if shape and shape[0] is None:
                 shape = (batch, *shape[1:])
@@ -254,11 +243,25 @@ class _Opener:
             )
             placeholders[id(tensor)] = made
             inputs.append(made)
-            positions.append(i)
+
+        flat = [
+            x
+            for x in keras.tree.flatten(arguments)
+            if isinstance(x, keras.KerasTensor)
+        ]
+        positions, masks = [], []
+        for i, tensor in enumerate(flat):
+            if id(tensor) not in placeholders:
+                placeholder(tensor)
+                positions.append(i)
         for tensor in flat:
             mask = getattr(tensor, "_keras_mask", None)
-            if mask is not None and id(mask) in placeholders:
-                placeholders[id(tensor)]._keras_mask = placeholders[id(mask)]
+            if mask is None:
+                continue
+            if id(mask) not in placeholders:
+                placeholder(mask)
+                masks.append(mask)
+            placeholders[id(tensor)]._keras_mask = placeholders[id(mask)]
         args, kwargs = keras.tree.map_structure(
             lambda x: placeholders.get(id(x), x), arguments
         )
@@ -270,6 +273,7 @@ class _Opener:
                 args, kwargs = keras.tree.map_structure(
                     lambda x: _as_called(layer, x), (args, kwargs)
                 )
+                kwargs = with_masks(layer, args, kwargs)
                 outputs = keras.tree.map_structure(
                     self._visible_output, layer.call(*args, **kwargs)
                 )
@@ -289,8 +293,8 @@ class _Opener:
             raise CannotOpen("it returns no tensor")
         found = _nodes_of(made, {id(t) for t in inputs})
         for node in found:
-            _take_batch_out(node)
-        return Opened(inputs, positions, made, found, structure, outputs)
+            take_batch_out(node)
+        return Opened(inputs, positions, made, found, structure, outputs, masks)
 
     def _visible_output(self, x):
         is_number = keras.ops.is_tensor(x) and not isinstance(
@@ -311,12 +315,12 @@ class _Opener:
 
         before = {}
         for name, value in list(vars(layer).items()):
-            replaced = _visible(layer, value, source)
+            replaced = visible(layer, value, source)
             if replaced is not None:
                 before[name] = value
                 # Not by setattr: Keras tracks what is assigned to a layer.
                 layer.__dict__[name] = replaced
-        patches = _Patches(anchor)
+        patches = Patches(anchor)
         call = keras.Layer.__call__
 
         def layer_call(inner, *args, **kwargs):
@@ -330,7 +334,7 @@ class _Opener:
             if not is_symbolic or self._is_known(inner):
                 outputs = call(inner, *args, **kwargs)
                 if isinstance(inner, keras.layers.EinsumDense):
-                    return _know_lengths(inner, args, outputs)
+                    return with_lengths(inner, args, outputs)
                 return outputs
             return self._inner(inner, args, kwargs, call)
 
@@ -343,7 +347,7 @@ class _Opener:
             layer.__dict__.update(before)
 
     def _inner(self, layer, args, kwargs, call):
-        """The call of a composite layer inside: opened in turn, if it can be."""
+        """The call of a composite layer inside: opened in turn."""
         if self._returned is not None:
             returned = self._returned.get(id(layer))
             if returned:
@@ -363,7 +367,9 @@ class _Opener:
             return outputs
         outputs = opened.outputs_structure
         self._seen.setdefault(id(layer), []).append(outputs)
-        return _node_of(layer, args, kwargs, outputs, opened)
+        outputs = _node_of(layer, args, kwargs, outputs, opened)
+        pass_mask_on(layer, args, kwargs, outputs)
+        return outputs
 
 
 def _node_of(layer, args, kwargs, outputs, opened):
@@ -386,33 +392,6 @@ def _node_of(layer, args, kwargs, outputs, opened):
     node = Node(layer, call_args=args, call_kwargs=kwargs, outputs=tensors)
     node.opened = opened
     return outputs
-
-
-def _know_lengths(layer, args, outputs):
-    """A result with the sizes that an EinsumDense forgets."""
-    given, _, made = re.split(",|->", layer.equation.replace(" ", ""))
-    if "." in given or None not in outputs.shape[1:]:
-        return outputs
-    sizes = dict(zip(given, args[0].shape, strict=True))
-    shape = tuple(
-        sizes.get(x) if n is None else n
-        for x, n in zip(made, outputs.shape, strict=True)
-    )
-    known = keras.KerasTensor(shape, outputs.dtype, name=outputs.name)
-    known._keras_history = outputs._keras_history
-    layer._inbound_nodes[-1].outputs[:] = [known]
-    return known
-
-
-def _visible(layer, value, source):
-    """A symbolic tensor for what a layer holds; None where it needs none."""
-    if isinstance(value, keras.Variable):
-        dtype = str(value.dtype)
-        if "float" in dtype and value._autocast:
-            dtype = layer.compute_dtype
-        return source(value, dtype)
-    is_array = keras.ops.is_tensor(value) or isinstance(value, np.ndarray)
-    return source(value) if is_array and len(value.shape) else None
 
 
 def _kind(node):
@@ -438,9 +417,13 @@ def _as_called(layer, x):
     """An argument as Keras' `__call__` would pass it on."""
     if not isinstance(x, keras.KerasTensor) or not layer._convert_input_args:
         return x
-    return layer.dtype_policy.convert_input(
+    converted = layer.dtype_policy.convert_input(
         x, layer.autocast, layer.input_dtype
     )
+    mask = getattr(x, "_keras_mask", None)
+    if mask is not None:
+        converted._keras_mask = mask
+    return converted
 
 
 def _nodes_of(outputs, inputs) -> list:
@@ -490,116 +473,3 @@ class _Reads:
 
     def __exit__(self, *error):
         return self._scope.__exit__(*error)
-
-
-class _Patches:
-    """Functions of keras.ops that ask for more than symbolic tensors know."""
-
-    def __init__(self, anchor):
-        self._anchor = anchor
-        self._originals: dict = {}
-
-    def __enter__(self):
-        for name in ("convert_to_tensor", "tile", "broadcast_to"):
-            self._originals[name] = getattr(keras.ops, name)
-            setattr(keras.ops, name, getattr(self, f"_{name}"))
-
-    def __exit__(self, *error):
-        for name, original in self._originals.items():
-            setattr(keras.ops, name, original)
-
-    def _convert_to_tensor(self, x, dtype=None, *args, **kwargs):
-        if isinstance(x, keras.KerasTensor):
-            return x if dtype is None else keras.ops.cast(x, dtype)
-        return self._originals["convert_to_tensor"](x, dtype, *args, **kwargs)
-
-    def _in_rows(self, x):
-        """X for each example of the batch."""
-        return Rows()(x, self._anchor)
-
-    def _tile(self, x, repeats):
-        if (
-            isinstance(x, keras.KerasTensor)
-            and isinstance(repeats, list | tuple)
-            and len(repeats) == len(x.shape)
-            and repeats[0] == BATCH
-            and x.shape[0] == 1
-        ):
-            if any(n != 1 for n in repeats[1:]):
-                x = self._originals["tile"](x, (1, *repeats[1:]))
-            return self._in_rows(x)
-        return self._originals["tile"](x, repeats)
-
-    def _broadcast_to(self, x, shape):
-        if (
-            isinstance(x, keras.KerasTensor)
-            and len(shape)
-            and shape[0] == BATCH
-            and (len(x.shape) < len(shape) or x.shape[0] == 1)
-        ):
-            if tuple(x.shape) != (1, *shape[1:]):
-                x = self._originals["broadcast_to"](x, (1, *shape[1:]))
-            return self._in_rows(x)
-        return self._originals["broadcast_to"](x, shape)
-
-
-def _take_batch_out(node):
-    """Makes a node hold for any batch size."""
-    op = node.operation
-    if isinstance(op, keras.Layer | Source):
-        return
-    name = type(op).__name__
-    held = {k: v for k, v in vars(op).items() if k[0] != "_"}
-    if any(isinstance(v, list | tuple) and None in v for v in held.values()):
-        raise CannotOpen(f"its operation {name} needs a size that is not known")
-    if name == "Reshape":
-        _reshape_any_batch(node)
-        return
-
-    def any_batch(x):
-        if _is_batch(x):
-            raise CannotOpen(
-                f"its operation {name} is given the size of the batch"
-            )
-        if not keras.ops.is_tensor(x) or not any(map(_is_batch, x.shape)):
-            return x
-        value = keras.ops.convert_to_numpy(x)
-        if _is_batch(value.shape[0]) and (value == value[:1]).all():
-            return value[:1]  # the same for each example
-        raise CannotOpen(
-            f"its operation {name} is given an array with an entry for each "
-            "example"
-        )
-
-    for value in keras.tree.flatten(held):
-        any_batch(value)
-    node.arguments.args, node.arguments.kwargs = keras.tree.map_structure(
-        any_batch, (node.arguments.args, node.arguments.kwargs)
-    )
-
-
-def _reshape_any_batch(node):
-    op = node.operation
-    shape = tuple(op.newshape)
-    if not any(map(_is_batch, shape)):
-        return
-    known = node.outputs[0].shape
-    new = tuple(
-        -1 if _is_batch(n) else known[i] if n == -1 else n
-        for i, n in enumerate(shape)
-    )
-    if new.count(-1) > 1 or None in new:
-        raise CannotOpen(
-            "it reshapes its batch and another unknown size at once"
-        )
-    node.operation = type(op)(new)
-
-
-def _is_batch(value) -> bool:
-    is_integer = isinstance(value, int | np.integer)
-    return (
-        is_integer
-        and not isinstance(value, bool)
-        and value > 0
-        and value % BATCH == 0
-    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from tf_ssl.graph.rewriting import Rewriter
-from tf_ssl.graph.walk import build_graph
+from tf_ssl.graph.walk import build_graph, path_of
 
 
 def replace_layers(
@@ -19,8 +19,8 @@ def replace_layers(
 
     All other layers are copied as they are, with all that they hold. Shared
     layers stay shared; nested models are copied likewise, composite layers give
-    way to what is inside where a layer of theirs is replaced. The argument is
-    not changed.
+    way to what is inside where a layer of theirs is replaced, under names that
+    begin with theirs: `"block_dense"`. The argument is not changed.
 
     Args:
         model: Built `keras.Model`.
@@ -53,13 +53,55 @@ class _Replace(Rewriter):
     def __init__(self, graph, successors):
         super().__init__(graph)
         self._chains = {id(old): list(new) for old, new in successors.items()}
+        self._must_open: set[int] = set()
+        # Of those inside composite layers: what the layer's name becomes.
+        self._inside: dict[int, str] = {}
+        for call in graph.calls():
+            composite = call.parent is not None and not call.parent.is_model
+            if composite and id(call.op) in self._chains:
+                path = path_of(call.op, call.parent, "_")
+                self._inside.setdefault(id(call.op), path)
 
     def opens(self, nested):
-        return any(id(c.op) in self._chains for c in nested.graph.calls())
+        return id(nested) in self._must_open or any(
+            id(c.op) in self._chains for c in nested.graph.calls()
+        )
+
+    def _nested(self, nested, env, chain):
+        if nested.is_model or self.opens(nested):
+            return super()._nested(nested, env, chain)
+        try:
+            return super()._nested(nested, env, chain)
+        except Exception:
+            # What its layers did could be seen where it was opened, but it
+            # cannot be called by itself, as Keras finds no shapes (KerasHub's
+            # attention with a cache).
+            self._must_open.add(id(nested))
+            return super()._nested(nested, env, chain)
 
     def successor(self, op):
         chain = self._chains.get(id(op))
-        return None if chain is None else chain[0]
+        if chain is None:
+            return None
+        self._own_names = [layer.name for layer in chain]
+        return chain[0]
+
+    def called(self, op, new, outputs):
+        path = self._inside.get(id(op))
+        if path is None:
+            return
+        # The first has got the name of the place; the last is what keeps it.
+        place = new.name
+        for layer, own in zip(
+            self._chains[id(op)], self._own_names, strict=True
+        ):
+            for start in (path, op.name):
+                if own.startswith(start):
+                    own = own.removeprefix(start)
+                    break
+            else:
+                own = f"_{own}"
+            layer.name = self._named(place + own) if own else place
 
     def following(self, op) -> list:
         """Layers behind the successor of a layer."""

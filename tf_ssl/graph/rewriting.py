@@ -6,7 +6,9 @@ import keras
 import numpy as np
 
 from tf_ssl.graph.copying.live_copy import copy_layer
+from tf_ssl.graph.dropped_rows import as_dropout
 from tf_ssl.graph.sources import Constant, Rows, Source, Weight
+from tf_ssl.graph.symbolic import with_masks
 from tf_ssl.graph.walk import (
     Bind,
     Call,
@@ -33,6 +35,10 @@ class Rewriter:
         self._made: dict[int, object] = {}  # id of an op -> what stands for it
         self._memo: dict = {}
         self._sources: dict[int, object] = {}
+        self._activations: dict[int, object] = {}
+        # Operations, in place of a layer that passed masks on, do not: then
+        # layers are given masks as arguments.
+        self._carries_masks = False
         self._names: set[str] = set()
         # What stands for a layer and what the layer was, both kept alive.
         self.copies: list[tuple] = []
@@ -138,6 +144,9 @@ class Rewriter:
             env[id(item.outputs[0])] = self._source(item)
             return None
         given = [env[id(t)] for t in item.inputs]
+        if isinstance(op, keras.layers.Identity) and item.parent is not None:
+            env[id(item.outputs[0])] = given[0]
+            return None
         outputs = self.instead(item, given)
         if outputs is None:
             args, kwargs = self._filled(item, env)
@@ -147,6 +156,8 @@ class Rewriter:
                 args, kwargs = keras.tree.map_structure(
                     self._for_layer, (args, kwargs)
                 )
+                if self._carries_masks and isinstance(new, keras.Layer):
+                    kwargs = with_masks(new, args, kwargs)
             is_first = not any(old is op for old, _ in self.copies)
             # Of rows, what they are made of: no operation of ours.
             call = op.call if isinstance(op, Rows) else new
@@ -154,8 +165,11 @@ class Rewriter:
             if is_first:
                 self.copies.append((op, new))
                 self.called(op, new, outputs)
-            for layer in self.following(op):
-                outputs = layer(outputs)
+            for function in (
+                *self.following(op),
+                *filter(None, [self._activations.get(id(op))]),
+            ):
+                outputs = function(outputs)
             if chain is not None:
                 chain = [*chain, new, *self.following(op)]
         elif chain is not None:
@@ -189,6 +203,12 @@ class Rewriter:
         if not nested.is_model and self.opens(nested):
             for item in graph.items:
                 self._item(item, env, None)
+            for tensor, mask in zip(nested.outputs, nested.masks, strict=True):
+                made = env[id(tensor)]
+                if mask is not None and id(mask) in env:
+                    if getattr(made, "_keras_mask", None) is None:
+                        made._keras_mask = env[id(mask)]
+                        self._carries_masks = True
             return None
         key = id(nested.op)
         args, kwargs = self._filled(nested, env)
@@ -202,12 +222,26 @@ class Rewriter:
                 self._made[key] = made
             new = self._made[key]
         else:
-            new = self._successor(nested.op, nested.parent)
+            new = self._closed(nested)
+            if isinstance(new, keras.layers.Dropout):
+                args, kwargs = args[:1], {}
         outputs = new(*args, **kwargs)
         flat = [x for x in keras.tree.flatten(outputs) if x is not None]
         for tensor, value in zip(nested.outputs, flat, strict=True):
             env[id(tensor)] = value
         return None if chain is None else [*chain, new]
+
+    def _closed(self, nested):
+        """What stands in for a composite layer that is not opened."""
+        op, key = nested.op, id(nested.op)
+        tensors = [x for x in nested.args if isinstance(x, Tensor)]
+        if key not in self._made and nested.trains_otherwise and tensors:
+            name = path_of(op, nested.parent, "_")
+            dropout = as_dropout(op, tensors[0].shape, name)
+            if dropout is not None:
+                dropout.name = self._named(name)
+                self._made[key] = dropout
+        return self._successor(op, nested.parent)
 
     def _successor(self, op, parent):
         key = id(op)
@@ -221,8 +255,20 @@ class Rewriter:
             if parent is not None and not parent.is_model:
                 if isinstance(new, keras.Layer):
                     new.name = self._named(path_of(op, parent, "_"))
+                    self._plain(op, new)
             self._made[key] = new
         return self._made[key]
+
+    def _plain(self, op, new):
+        """Functions of other libraries become operations behind a layer."""
+        activation = getattr(new, "activation", None)
+        module = getattr(activation, "__module__", None) or "keras.src"
+        if isinstance(activation, keras.Layer) or module.startswith(
+            "keras.src"
+        ):
+            return
+        new.activation = keras.activations.linear
+        self._activations[id(op)] = activation
 
     def _named(self, name):
         """A name that nothing else in the new model has."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tf_ssl.graph.inputs import inputs_for, static_batch
-from tf_ssl.graph.walk import functional
+import keras
+
+from tf_ssl.graph.inputs import input_structure, inputs_for, static_batch
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 75, 96, 128, 224)
 
@@ -12,16 +13,16 @@ def random_inputs(model, seed: int = 0, length: int | None = None):
     """Inputs that a model accepts; sizes left open are the smallest it takes.
 
     Args:
-        model: Built Functional or Sequential model.
+        model: Built `keras.Model`.
         seed: Of the numbers.
         length: Size of what is left open; None: see above.
 
     Raises:
-        ValueError: No size was accepted.
+        ValueError: No size was accepted; or see `inputs_for`.
     """
     batch_size = static_batch(model) or 2
-    inputs = functional(model).inputs
-    if not any(None in tensor.shape[1:] for tensor in inputs):
+    inputs = keras.tree.flatten(input_structure(model))
+    if not any(x is not None and None in x.shape[1:] for x in inputs):
         return inputs_for(model, batch_size, seed=seed)
     for size in _SIZES if length is None else (length,):
         values = inputs_for(model, batch_size, seed=seed, unknown=size)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tf_ssl.graph import opening
+from tf_ssl.graph.batch import CannotOpen, without_batch
 from tf_ssl.graph.sources import Source
 
 
@@ -98,6 +99,7 @@ class Nested:
             composite layer or a subclassed model.
         trains_otherwise: Its own code does something else in training, which
             the graph does not show.
+        masks: For each output the `Tensor` that is its mask, or None.
     """
 
     op: Any
@@ -108,6 +110,7 @@ class Nested:
     graph: Graph
     is_model: bool
     trains_otherwise: bool = False
+    masks: list = dataclasses.field(default_factory=list)
 
 
 class Bind:
@@ -206,7 +209,7 @@ class _Builder:
         else:
             try:
                 opened = opening.open_model(model, self._is_known, length)
-            except opening.CannotOpen as error:
+            except CannotOpen as error:
                 raise ValueError(
                     "Invalid value for argument model. Expected a built "
                     f"Functional or Sequential model. Received: {model!r}. A "
@@ -253,7 +256,7 @@ class _Builder:
 
     def _new(self, env, tensor) -> Tensor:
         # What was opened at a stated batch size holds for any.
-        shape = opening.without_batch(tensor.shape)
+        shape = without_batch(tensor.shape)
         made = Tensor(shape, str(tensor.dtype), tensor.name)
         env[id(tensor)] = made
         return made
@@ -261,10 +264,7 @@ class _Builder:
     def _node(self, node, graph, env, parent):
         op = node.operation
         for tensor in node.input_tensors:
-            if id(tensor) not in env:  # a mask that nothing else reads
-                history = tensor._keras_history
-                producer = history.operation._inbound_nodes[history.node_index]
-                self._node(producer, graph, env, parent)
+            self._known(tensor, graph, env, parent)
 
         def tensor_of(x):
             if hasattr(x, "_keras_history"):
@@ -284,7 +284,7 @@ class _Builder:
         if isinstance(op, Source):
             graph.items.append(Call(op, (), {}, [], outputs, parent))
             return
-        nested = self._nested(node, args, kwargs, outputs, parent)
+        nested = self._nested(node, args, kwargs, outputs, graph, env, parent)
         if nested is not None:
             graph.items.append(nested)
             return
@@ -294,7 +294,19 @@ class _Builder:
         inputs = [x for x in flat if isinstance(x, Tensor)]
         graph.items.append(Call(op, args, kwargs, inputs, outputs, parent))
 
-    def _nested(self, node, args, kwargs, outputs, parent) -> Nested | None:
+    def _known(self, tensor, graph, env, parent) -> Tensor | None:
+        """The `Tensor` of a KerasTensor: made now if it is a mask."""
+        if tensor is None:
+            return None
+        if id(tensor) not in env:  # a mask that nothing else reads
+            history = tensor._keras_history
+            producer = history.operation._inbound_nodes[history.node_index]
+            self._node(producer, graph, env, parent)
+        return env[id(tensor)]
+
+    def _nested(
+        self, node, args, kwargs, outputs, graph, env, parent
+    ) -> Nested | None:
         op = node.operation
         inner = functional(op)
         if isinstance(op, keras.layers.TimeDistributed):
@@ -313,7 +325,7 @@ class _Builder:
         else:
             try:
                 opened = opening.open_layer(op, node, self._is_known)
-            except opening.CannotOpen as error:
+            except CannotOpen as error:
                 self._closed[id(op)] = (op.name, str(error))
                 return None
             nested = Nested(op, args, kwargs, outputs, parent, None, False)
@@ -322,6 +334,7 @@ class _Builder:
             tensors = keras.tree.flatten((args, kwargs))
             given = [x for x in tensors if isinstance(x, Tensor)]
             given = [given[i] for i in opened.positions]
+            given += [self._known(m, graph, env, parent) for m in opened.masks]
         bound = list(zip(given, nested.graph.inputs, strict=False))
         nested.graph.items[:0] = [
             Call(Bind(), (a,), {}, [a], [b], nested) for a, b in bound
@@ -330,6 +343,11 @@ class _Builder:
             Call(Bind(), (a,), {}, [a], [b], nested)
             for a, b in zip(nested.graph.outputs, outputs, strict=True)
         ]
+        if not nested.is_model:
+            nested.masks = [
+                self._known(getattr(t, "_keras_mask", None), graph, env, parent)
+                for t in node.outputs
+            ]
         return nested
 
 

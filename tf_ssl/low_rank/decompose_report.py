@@ -10,7 +10,7 @@ class LayerRank:
     """A layer and its rank.
 
     Attributes:
-        name: Of the layer.
+        name: Of the layer; `"block/dense"` in a composite layer.
         rank: Basis filters that stay, or `full_rank` where it stays whole.
         full_rank: Most that it can have.
         energy: Share of the squared singular values that stays, in [0, 1].
@@ -34,13 +34,20 @@ class DecomposeReport:
 
     Attributes:
         layers: `LayerRank` of each layer that could be decomposed.
-        skipped: (name, reason): convolution and dense layers that cannot.
+        skipped: (name, reason): convolution and dense layers that cannot, and
+            composite layers with such that do not open.
         parameters: (before, after).
+        difference: Largest max|a - b| / max|a| of an output between the new
+            model and the old one with the products of the factors as kernels:
+            what rounding did. What the lower ranks changed is not in it.
+        tolerance: How large it may be.
     """
 
     layers: list[LayerRank]
     skipped: list[tuple[str, str]]
     parameters: tuple[int, int]
+    difference: float
+    tolerance: float
 
     def __str__(self):
         lines = []
@@ -57,4 +64,8 @@ class DecomposeReport:
         lines += [f"{name}: left whole: {why}" for name, why in self.skipped]
         before, after = self.parameters
         lines.append(f"parameters: {before:,} -> {after:,}")
+        lines.append(
+            f"difference from the model with the products as kernels "
+            f"{self.difference:.1e}, tolerance {self.tolerance:.1e}"
+        )
         return "\n".join(lines)

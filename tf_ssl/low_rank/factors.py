@@ -100,8 +100,13 @@ class Factors:
             return np.moveaxis(matrix, 0, -2)
         return matrix.reshape(shape)
 
-    def layers(self, rank: int) -> list[keras.Layer]:
-        """The two layers, with their weights."""
+    def layers(self, rank: int, name: str | None = None) -> list[keras.Layer]:
+        """The two layers, with their weights.
+
+        Args:
+            rank: Basis filters.
+            name: Of the second; None: that of the layer.
+        """
         scale = self.singular_values[:rank]
         first = self.left[:, :rank]
         second = self.right[:rank]
@@ -111,10 +116,11 @@ class Factors:
             root = np.sqrt(scale)
             first, second = first * root, root[:, None] * second
         old = self.layer
-        config = old.get_config()
+        name = name or old.name
+        config = {**old.get_config(), "name": name}
         basis = {
             **config,
-            "name": f"{old.name}_basis",
+            "name": f"{name}_basis",
             "activation": "linear",
             "use_bias": False,
         }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 
 from tf_ssl.graph.difference import relative_difference
-from tf_ssl.graph.inputs import check_model, inputs_for
+from tf_ssl.graph.inputs import check_model, input_structure, inputs_for
 from tf_ssl.graph.walk import functional
 from tf_ssl.measure.comparison import Comparison, LayerFacts, Pair, Row, Totals
 from tf_ssl.measure.latency import (
@@ -36,8 +36,9 @@ def compare(
     """Compares a model with the one that was made from it.
 
     Layers are matched by name, a Bidirectional also with two recurrent layers
-    that stand in for it (see `matching.match`). All else that only one model
-    has is listed on its side.
+    that stand in for it, a composite layer with those that were inside (see
+    `matching.match`): they stand in one row and are timed as one. All else
+    that only one model has is listed on its side.
 
     Times are wall clock: the layers of both models in turn in one run, each
     alone on noise; then the whole models in turn in another.
@@ -82,7 +83,9 @@ def compare(
         check_model(model)
     _check_same_inputs(before, after)
     batch_sizes = tuple(dict.fromkeys(batch_sizes))
-    inputs = {n: inputs_for(before, n, sample) for n in batch_sizes}
+    # The one made from it may state a length that the other leaves open.
+    drawn_for = after if _is_open(before) else before
+    inputs = {n: inputs_for(drawn_for, n, sample) for n in batch_sizes}
     differences = _differences(before, after, inputs[max(batch_sizes)])
     models = {"before": before, "after": after}
     alone: dict[int, dict] = {}
@@ -92,9 +95,13 @@ def compare(
             side: model_layers(model, inputs[n], n)
             for side, model in models.items()
         }
-        alone[n] = _time_layers(layers, seconds, notes)
+        matched = match(layers["before"], layers["after"])
+        alone[n] = _time_layers(layers, matched, seconds, notes)
     latency = measure_latency(
-        models, batch_sizes=batch_sizes, sample=sample, seconds=seconds
+        models,
+        batch_sizes=batch_sizes,
+        sample=inputs[max(batch_sizes)],
+        seconds=seconds,
     )
     whole = {
         n: Pair(latency["before"][n], latency["after"][n]) for n in batch_sizes
@@ -105,7 +112,7 @@ def compare(
             _facts(layers["before"], names, "before", alone),
             _facts(layers["after"], others, "after", alone),
         )
-        for names, others in match(layers["before"], layers["after"])
+        for names, others in matched
     ]
     for side in models:
         unknown = [u for x in layers[side].values() for u in x.unknown]
@@ -132,7 +139,7 @@ def compare(
             )
             for n in batch_sizes
         },
-        call_ms={n: alone[n]["call", ""].median_ms for n in batch_sizes},
+        call_ms={n: alone[n]["call", ()].median_ms for n in batch_sizes},
         speed_up_total_time={n: whole[n].ratio for n in batch_sizes},
         speed_up_mean_of_layers={
             n: _mean_of_layers(rows, n) for n in batch_sizes
@@ -145,19 +152,33 @@ def compare(
 
 
 def _check_same_inputs(before, after):
-    functions = functional(before), functional(after)
-    if None in functions:
-        return  # A subclass: the first call tells.
-    taken = [
-        [(tuple(x.shape), x.dtype) for x in function.inputs]
-        for function in functions
-    ]
-    if taken[0] != taken[1]:
+    taken = []
+    for model in (before, after):
+        structure = input_structure(model)
+        if structure is None:
+            return  # A subclass that does not open: the first call tells.
+        tensors = [x for x in keras.tree.flatten(structure) if x is not None]
+        taken.append([(tuple(x.shape), str(x.dtype)) for x in tensors])
+    if len(taken[0]) != len(taken[1]) or not all(
+        a[1] == b[1] and _fits(a[0], b[0]) for a, b in zip(*taken, strict=True)
+    ):
         raise ValueError(
             "Invalid value for argument after. Expected a model that takes the "
             f"inputs of before, {taken[0]}. Received: a model that takes "
             f"{taken[1]}"
         )
+
+
+def _fits(shape, other) -> bool:
+    """Whether sizes are the same, or one model leaves them open."""
+    return len(shape) == len(other) and all(
+        n == m or None in (n, m) for n, m in zip(shape, other, strict=True)
+    )
+
+
+def _is_open(model) -> bool:
+    tensors = keras.tree.flatten(input_structure(model))
+    return any(x is not None and None in x.shape[1:] for x in tensors)
 
 
 def _differences(before, after, inputs) -> dict[str, float]:
@@ -186,17 +207,24 @@ def _differences(before, after, inputs) -> dict[str, float]:
     }
 
 
-def _time_layers(layers, seconds, notes) -> dict[tuple[str, str], Latency]:
-    """(side, layer's name) -> its time alone; ("call", ""): of nothing."""
-    functions = {("call", ""): nothing()}
+def _time_layers(layers, matched, seconds, notes) -> dict[tuple, Latency]:
+    """(side, names) -> time of a row's layers; ("call", ()): of nothing.
+
+    Layers of one row are called in one function: more calls would only add
+    more of the time of a call.
+    """
+    functions = {("call", ()): nothing()}
     noise: dict = {}
-    for side, named in layers.items():
-        for name, layer in named.items():
+    for pair in matched:
+        for (side, named), names in zip(layers.items(), pair, strict=True):
+            calls = [call for name in names for call in named[name].calls]
+            if not calls:
+                continue
             try:
-                functions[side, name] = layer_alone(layer.calls, noise)
+                functions[side, names] = layer_alone(calls, noise)
             except Exception as error:  # a user's layer: anything may happen
                 notes.append(
-                    f"not timed alone in `{side}`: {name}: "
+                    f"not timed alone in `{side}`: {', '.join(names)}: "
                     f"{type(error).__name__}"
                 )
     return in_turn(functions, seconds)
@@ -208,11 +236,11 @@ def _facts(layers, names, side, alone) -> LayerFacts | None:
     if not parts:
         return None
     counted = [p.multiply_adds for p in parts if p.multiply_adds is not None]
-    latency = {}
-    for n, times in alone.items():
-        own = [times.get((side, name)) for name in names]
-        if None not in own:
-            latency[n] = _added(own)
+    latency = {
+        n: times[side, names]
+        for n, times in alone.items()
+        if (side, names) in times
+    }
     variables = _variables({p.name: p for p in parts})
     inner = {read for p in parts for read in p.reads}
     return LayerFacts(
@@ -226,14 +254,6 @@ def _facts(layers, names, side, alone) -> LayerFacts | None:
         weight_bytes=num_bytes(variables),
         multiply_adds=sum(counted) if counted else None,
         latency=latency,
-    )
-
-
-def _added(latencies: list[Latency]) -> Latency:
-    return Latency(
-        sum(x.median_ms for x in latencies),
-        sum(x.spread_ms for x in latencies),
-        min(x.num_runs for x in latencies),
     )
 
 

@@ -182,7 +182,7 @@ def _layer_table(comparison):
     for row in comparison.rows:
         table.add_row(
             row.name,
-            _change(row, lambda side: " + ".join(side.kinds)),
+            _change(row, lambda side: _few(side.kinds, " + ")),
             _change(row, lambda side: _shapes(side.outputs)),
             _change(row, lambda side: _shapes(side.kernels)),
             _change(row, lambda side: f"{side.parameters:,}"),
@@ -201,7 +201,14 @@ def _change(row, text) -> str:
 
 
 def _shapes(shapes) -> str:
-    return ", ".join("×".join(map(str, shape)) for shape in shapes)
+    return _few(["×".join(map(str, shape)) for shape in shapes], ", ")
+
+
+def _few(words, separator) -> str:
+    """Some of them: a composite layer may hold many."""
+    if len(words) > 4:
+        words = [*words[:3], f"{len(words) - 3} more"]
+    return separator.join(words)
 
 
 def _count(number) -> str:
@@ -249,6 +256,26 @@ def _total_table(totals):
     return table
 
 
+def _meaning(difference) -> str:
+    """What a difference says, in words."""
+    if difference == 0:
+        return " (the same to the bit)"
+    if difference <= 1e-5:
+        return " (rounding: they compute the same)"
+    if difference <= 4e-2:
+        return (
+            " (more than float32 rounds, what shorter types may; else the "
+            "models compute something a little different, as after a lower "
+            "rank or more training)"
+        )
+    if math.isfinite(difference):
+        return (
+            " (they compute different things: expected where one was trained, "
+            "pruned or decomposed further, not of tf_ssl.shrink)"
+        )
+    return " (NaN or infinite outputs: nothing can be compared; pass sample=)"
+
+
 def _lines(comparison):
     totals, machine = comparison.totals, comparison.machine
     for n, speed_up in totals.speed_up_total_time.items():
@@ -260,7 +287,8 @@ def _lines(comparison):
         )
     for name, difference in totals.largest_difference.items():
         yield (
-            f"largest difference of {name}, max|a-b| / max|a|: {difference:.1e}"
+            f"largest difference of {name}, max|a-b| / max|a|: "
+            f"{difference:.1e}{_meaning(difference)}"
         )
     for n, milliseconds in totals.call_ms.items():
         yield (

@@ -69,7 +69,7 @@ def model_layers(model, inputs, batch_size: int) -> dict[str, ModelLayer]:
         batch_size: Examples in them.
     """
     calls = record(model, inputs)
-    counted = count(calls, batch_size)
+    counted = count(model, inputs, calls, batch_size)
     of_layer: dict[str, list[LayerCall]] = {}
     for call in calls:
         if not call.inside:

@@ -7,7 +7,7 @@ import math
 import keras
 
 from tf_ssl.measure.multiply_add_table import UnknownError, multiply_add_rule
-from tf_ssl.sparse.layers import SparseConv2D, SparseDense
+from tf_ssl.sparse.layers import Constant, SparseConv2D, SparseDense, Weight
 
 
 def _size(variable) -> int:
@@ -19,6 +19,11 @@ def _positions(shape, data_format) -> int:
     if data_format == "channels_first":
         return shape[0] * math.prod(shape[2:])
     return math.prod(shape[:-1])
+
+
+@multiply_add_rule(Weight, Constant)
+def _source(layer, call):
+    return 0
 
 
 @multiply_add_rule(keras.layers.Embedding)

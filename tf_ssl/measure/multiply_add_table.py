@@ -95,6 +95,25 @@ def rule_of(call: LayerCall) -> Callable | None:
     return rule
 
 
+def has_rule(layer) -> bool:
+    """Whether the multiply-adds of a layer are counted as a whole."""
+    try:
+        _inherited_rule(type(layer))
+    except UnknownError:
+        return False
+    return True
+
+
+def multiplies(op) -> bool:
+    """Whether it is an operation of keras.ops that multiplies and adds."""
+    kind = type(op)
+    return not isinstance(op, keras.Layer) and (
+        kind.__name__ in _HEAVY
+        or kind.__name__ in _RULES
+        or kind.__module__ == "keras.src.ops.linalg"
+    )
+
+
 def _inherited_rule(kind) -> Callable | None:
     """Of the nearest class with one; None: Keras counts nothing there."""
     bases = kind.__mro__

@@ -11,6 +11,7 @@ from tf_ssl.graph.walk import Nested
 from tf_ssl.shrinking.plan import Plan
 from tf_ssl.structures.analysis import Findings, Trace, Weights
 from tf_ssl.structures.rules.normalization import BatchNormalization
+from tf_ssl.structures.rules.recurrent.recurrent import states_of
 
 
 class Rebuild(Rewriter):
@@ -275,6 +276,8 @@ class Rebuild(Rewriter):
             new_variables = [of_name[v.name] for v in old_variables]
         pairs = list(zip(old_variables, new_variables, strict=True))
         self.pairs += [(old, made) for old, made in pairs if not _is_seed(old)]
+        # States are in no list of variables.
+        self.pairs += zip(_states(op), _states(new), strict=True)
         successor = {id(old): made for old, made in pairs}
         for bias, delta in self._biases.get(id(op), ()):
             if bias is None:
@@ -315,6 +318,14 @@ class Rebuild(Rewriter):
         return keras.layers.Rescaling(
             1.0, offset=offset.tolist(), name=self._named(call.op.name)
         )(trunk)
+
+
+def _states(layer) -> list:
+    """States of a layer, and of the layers inside it."""
+    if not isinstance(layer, keras.Layer):  # two directions
+        return _states(layer.forward_layer) + _states(layer.backward_layer)
+    parts = [layer, *layer._flatten_layers(include_self=False)]
+    return [state for part in parts for state in states_of(part)]
 
 
 def _is_seed(variable) -> bool:

@@ -26,6 +26,8 @@ class ShrinkReport:
             planned.
         tolerance: How large it might be.
         optimizer: The optimizer for the smaller model, if one was given.
+        variables: For each variable of the model the one that took its place,
+            or None.
     """
 
     units: dict
@@ -39,6 +41,7 @@ class ShrinkReport:
     difference: float | None = None
     tolerance: float | None = None
     optimizer: keras.optimizers.Optimizer | None = None
+    variables: list | None = dataclasses.field(default=None, repr=False)
 
     def __str__(self):
         lines = [

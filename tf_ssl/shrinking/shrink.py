@@ -72,8 +72,8 @@ def shrink(
             that ask for the size of their input.
 
     Returns:
-        A model, Sequential if the argument is, with `.shrink_report`, a
-        `ShrinkReport`.
+        A model with `.shrink_report`, a `ShrinkReport`; Sequential if the
+        argument is and holds no composite layer.
 
     Raises:
         ValueError: An argument is invalid; weights are NaN or infinite, or
@@ -93,14 +93,14 @@ def shrink(
             )
     structures, roots_of = roots_of_structures(found)
     zero_small(found, read, threshold)
-    findings = analyse(found, read, gather_inputs, exact=not allow_inexact)
+    inexact = analyse(found, read, gather_inputs, exact=False)
+    exact = analyse(found, read, gather_inputs)
+    findings = inexact if allow_inexact else exact
     norms = {s.name: s.norms() for s in structures}
     plan = make_plan(
         found, findings, structures, roots_of, norms, min_units, round_to
     )
-    padded = _needs_padding(
-        found, read, findings, structures, roots_of, gather_inputs
-    )
+    padded = _needs_padding(exact, inexact, structures, roots_of)
     if not allow_inexact:
         plan.restored += padded
     rebuild = Rebuild(found, read, findings, plan, gather_inputs)
@@ -126,14 +126,24 @@ def shrink(
         return report
     if allow_inexact:
         report.inexact = [*_inexact(found, plan), *(n for n, *_ in padded)]
-    report.tolerance = tolerance or check.tolerance_of(model)
+    report.tolerance = (
+        check.tolerance_of(model) if tolerance is None else tolerance
+    )
     if sample is None:
         sample = random_inputs(model, length=length)
     differences = check.differences(model, read.changed, small, sample)
     report.difference = max(differences)
-    if not report.difference <= report.tolerance and not _may_differ(
-        report, allow_inexact
-    ):
+    if report.inexact:
+        # What was to be exact is checked by itself, without the rest.
+        shrink(
+            model,
+            threshold,
+            sample=sample,
+            gather_inputs=gather_inputs,
+            tolerance=tolerance,
+            length=length,
+        )
+    elif not report.difference <= report.tolerance:
         raise RuntimeError(
             f"The shrunk model differs by {report.difference:.1e} from the "
             "model with its zeros, more than "
@@ -145,6 +155,8 @@ def shrink(
         report.optimizer = optimizer_for(
             optimizer, small, rebuild.pairs, rebuild.slice
         )
+    successor = {id(old): new for old, new in rebuild.pairs}
+    report.variables = [successor.get(id(v)) for v in model.variables]
     small.shrink_report = report
     return small
 
@@ -161,10 +173,8 @@ def _counts(variable):
     return "seed_generator" not in variable.path
 
 
-def _needs_padding(found, read, findings, structures, roots_of, with_inputs):
+def _needs_padding(exact, inexact, structures, roots_of):
     """Units that are constant but for padding: they stay if exact."""
-    exact = analyse(found, read, with_inputs)
-    inexact = analyse(found, read, with_inputs, exact=False)
     kept = []
     for structure in structures:
         roots = roots_of[structure.name]
@@ -193,8 +203,3 @@ def _inexact(found, plan):
             if gone[root]
         }
     )
-
-
-def _may_differ(report, allow_inexact) -> bool:
-    """Whether something was removed that was not exact."""
-    return allow_inexact and bool(report.inexact)

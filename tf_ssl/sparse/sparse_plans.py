@@ -11,8 +11,7 @@ import custom_ops
 from custom_ops import Plan, SparseKernel
 from tf_ssl import checks
 from tf_ssl.graph.inputs import inputs_for
-from tf_ssl.graph.layer_calls import LayerCall
-from tf_ssl.measure.model_layers import model_layers
+from tf_ssl.graph.layer_calls import LayerCall, record
 
 DENSITIES = (0.2, 0.1, 0.05)
 
@@ -63,7 +62,8 @@ def pruning_gains(
         sample: As for `tf_ssl.multiply_adds`.
 
     Returns:
-        Name of each Conv2D and Dense layer -> `PruningGain`.
+        Name of each Conv2D and Dense layer, `"block/dense"` in a composite
+        layer, -> `PruningGain`.
 
     Raises:
         TypeError: No Keras model.
@@ -79,16 +79,18 @@ def pruning_gains(
     """
     checks.integer("batch_size", batch_size, 1)
     inputs = inputs_for(model, batch_size, sample)
+    calls: dict[str, list[LayerCall]] = {}
+    for call in record(model, inputs):
+        if type(call.layer) in (keras.layers.Conv2D, keras.layers.Dense):
+            calls.setdefault(call.name, []).append(call)
     gains = {}
-    for name, part in model_layers(model, inputs, batch_size).items():
-        layer = part.layer
-        if type(layer) not in (keras.layers.Conv2D, keras.layers.Dense):
-            continue
+    for name, own in calls.items():
+        layer = own[0].layer
         if custom_ops.status()["implementation"] != "c++":
             gains[name] = PruningGain(None, {}, None)
             continue
         plans = [
-            plan_of_call(layer, part.calls[0], density=density)
+            plan_of_call(layer, own[0], density=density)
             for density in DENSITIES
         ]
         gains[name] = PruningGain(
@@ -97,7 +99,7 @@ def pruning_gains(
                 round(1 - plan.density, 2): plan.dense_ms / plan.sparse_ms
                 for plan in plans
             },
-            plans[0].dense_ms * len(part.calls),
+            plans[0].dense_ms * len(own),
         )
     return gains
 

@@ -12,7 +12,8 @@ class SparsifiedLayer:
     """A layer with a kernel.
 
     Attributes:
-        name: Of the layer, `"encoder/conv1"` in a nested model.
+        name: Of the layer, `"encoder/conv1"` in a nested model or a composite
+            layer.
         is_sparse: Whether it runs on a sparse kernel now.
         reason: Why, or why not.
         milliseconds: (dense, sparse) of the layer alone, the call of a compiled
@@ -47,11 +48,16 @@ class SparsifyReport:
         batch_size: Examples a call for which it was decided.
         milliseconds: (before, after) of the whole model, or None where that
             was not measured.
+        difference: Largest max|a - b| / max|a| of an output between the new
+            model and the old one with kernels of the same values.
+        tolerance: How large it may be.
     """
 
     layers: list[SparsifiedLayer]
     batch_size: int
     milliseconds: tuple[float, float] | None
+    difference: float
+    tolerance: float
 
     def __str__(self):
         lines = [str(layer) for layer in self.layers]
@@ -61,4 +67,8 @@ class SparsifyReport:
                 f"whole model, batch {self.batch_size}: {before:.3f} -> "
                 f"{after:.3f} ms ({before / after:.2f}x)"
             )
+        lines.append(
+            f"difference from the model {self.difference:.1e}, tolerance "
+            f"{self.tolerance:.1e}"
+        )
         return "\n".join(lines)

@@ -11,6 +11,7 @@ from tf_ssl.graph.walk import Call, Graph, Tensor, build_graph
 from tf_ssl.structures.rules import Tracer, has_rule, rule_of
 from tf_ssl.structures.rules.contraction import Contraction
 from tf_ssl.structures.rules.elementwise import Add
+from tf_ssl.structures.rules.moves.cutting import axes_of_key
 from tf_ssl.structures.units import Space
 
 # Operations that take only the shape of their argument; Concatenate makes its
@@ -27,6 +28,7 @@ class Weights:
     def __init__(self):
         self._values: dict[int, np.ndarray] = {}
         self._changed: dict[int, tuple] = {}
+        self._memo: dict[int, dict] = {}
 
     def __call__(self, variable) -> np.ndarray:
         key = id(variable)
@@ -41,6 +43,20 @@ class Weights:
         """Another value, here only."""
         self._values[id(variable)] = value
         self._changed[id(variable)] = (variable, value)
+        self._memo.pop(id(variable), None)
+
+    def remember(self, variable, key, make):
+        """What follows from a variable's value alone, made once.
+
+        Args:
+            variable: `keras.Variable`.
+            key: Hashable.
+            make: Function that makes it.
+        """
+        known = self._memo.setdefault(id(variable), {})
+        if key not in known:
+            known[key] = make()
+        return known[key]
 
     @property
     def changed(self) -> list[tuple]:
@@ -91,7 +107,7 @@ def trace(model, length=None, exact=True) -> Trace:
     calls = graph.calls()
     tracer = Tracer()
     tracer.closed = dict(graph.closed)
-    tracer.contracted_axes, tracer.read_axes = _contracted(calls)
+    tracer.uses = _uses_of_axes(calls)
     axes = tracer.axes
     for tensor in graph.inputs:
         # Features, not words of a text or pixels of one colour channel only.
@@ -133,45 +149,71 @@ def _of_masks(graph, calls):
     return flags[::-1]
 
 
-def _contracted(calls):
-    """Axes that products of two tensors sum over, followed back to reshapes.
+def _uses_of_axes(calls):
+    """What products of two tensors do with axes, followed back to reshapes.
 
     Returns:
-        `Tensor` -> axes from the end, and the same for what is only a factor.
+        `Tensor` -> axis from the end -> "summed" over (or taken apart by
+        position), or "paired": there in both factors and in the result, such as
+        the heads of attention.
     """
-    found: dict[Tensor, set] = {}
+    found: dict[Tensor, dict] = {}
     for call in reversed(calls):
         name = type(call.op).__name__
+        rule = rule_of(call)
         if name == "DotProductAttention":
             for tensor in call.inputs[:3]:
-                found.setdefault(tensor, set()).add(-1)
-            continue
-        rule = rule_of(call)
-        if isinstance(rule, Contraction) and len(call.inputs) == 2:
+                found.setdefault(tensor, {}).update(
+                    {-1: "summed", -2: "paired"}
+                )
+        elif isinstance(rule, Contraction) and len(call.inputs) == 2:
             first, second, made = rule.letters() or ("", "", "")
             for tensor, letters in zip(
                 call.inputs, (first, second), strict=True
             ):
                 for i, x in enumerate(letters):
-                    if x in first and x in second and x not in made:
-                        found.setdefault(tensor, set()).add(i - len(letters))
+                    if x in first and x in second and i:
+                        use = "paired" if x in made else "summed"
+                        found.setdefault(tensor, {})[i - len(letters)] = use
+        apart = _taken_apart(call, name)
+        if apart:
+            found.setdefault(call.inputs[0], {}).update(
+                dict.fromkeys(apart, "summed")
+            )
+        if name == "Reshape" or isinstance(rule, Contraction):
             continue
-        if len(call.outputs) != 1 or call.outputs[0] not in found:
-            continue
-        axes, shape = found[call.outputs[0]], call.outputs[0].shape
         for tensor in call.inputs:
-            if len(tensor.shape) != len(shape):
-                continue
-            if name == "Transpose":
-                order = [a % len(shape) for a in call.op.axes or ()]
-                order = order or list(range(len(shape)))[::-1]
-                moved = {order[a] - len(shape) for a in axes}
-            elif name == "Reshape":
-                continue
-            else:
-                moved = axes
-            found.setdefault(tensor, set()).update(moved)
-    return found, found
+            for axis, size, use in [
+                (axis, len(t.shape), use)
+                for t in call.outputs
+                for axis, use in found.get(t, {}).items()
+            ]:
+                # Axes of the input that are there in the output, in order.
+                rank = tensor.rank
+                stay = [a for a in range(-rank, 0) if a not in apart]
+                if name == "Transpose":
+                    order = [a % rank for a in call.op.axes or ()]
+                    stay = [a - rank for a in order or range(rank)[::-1]]
+                if size == len(stay):
+                    found.setdefault(tensor, {})[stay[axis]] = use
+    return found
+
+
+def _taken_apart(call, name) -> set:
+    """Axes, from the end, of which a call takes single positions."""
+    if name in ("Split", "Unstack") and call.inputs:
+        rank = call.inputs[0].rank
+        return {call.op.axis % rank - rank}
+    if name != "GetItem":
+        return set()
+    key = call.arguments["key"]
+    parts = list(key) if isinstance(key, tuple | list) else [key]
+    rank = call.inputs[0].rank
+    return {
+        axis - rank
+        for position, axis in axes_of_key(parts, rank)
+        if isinstance(parts[position], int)
+    }
 
 
 @dataclasses.dataclass(eq=False)

@@ -32,7 +32,7 @@ def find_blocks(model) -> Structures:
         2016, section 3.2 (depth-wise).
     """
     found = trace(model)
-    graph, calls_of = found.graph, found.calls
+    calls_of = found.calls
     maker = {key: c for c, call in enumerate(calls_of) for key in call.outputs}
     readers: dict = {}
     for c, call in enumerate(calls_of):

@@ -7,6 +7,11 @@ import fnmatch
 import numpy as np
 
 from tf_ssl.structures.analysis import Trace, Weights, analyse, trace
+from tf_ssl.structures.rules import Unknown
+from tf_ssl.structures.rules.contraction import (
+    Contraction,
+    DotProductAttention,
+)
 from tf_ssl.structures.structure import Slice, Structure, Structures
 
 
@@ -86,10 +91,17 @@ def structures_of(found: Trace, exclude=()) -> Structures:
                 f"Structures: {', '.join(s.name for s in structures)}"
             )
     _number_repeated(structures)
+    _count_what_kills(found, structures)
+    named = {name for name, _ in skipped}
+    refused = {
+        rule.name: rule.reason
+        for rule in found.rules
+        if getattr(rule, "reason", None) and isinstance(rule, Unknown)
+    }
     skipped += [
         (name, reason)
-        for name, reason in found.graph.closed
-        if name not in {n for n, _ in skipped}
+        for name, reason in (*found.graph.closed, *refused.items())
+        if name not in named
     ]
     result = Structures(structures, skipped)
     result.dead_of_all = _DeathOfAll(found, structures)
@@ -156,6 +168,40 @@ def _structure(found, name, spaces, roots):
         ),
         _Death(found, np.array(roots), is_input),
     )
+
+
+def _count_what_kills(found, structures):
+    """Norms count what reads a unit where what makes it does not kill it.
+
+    Zero queries attend evenly: heads that share keys and values with others die
+    only when nothing reads them. Only products of two tensors are like that.
+    """
+    products = (Contraction, DotProductAttention)
+    if not any(isinstance(rule, products) for rule in found.rules):
+        return
+    alive = [
+        s
+        for s, dead in zip(
+            structures, _die(found, structures, None), strict=True
+        )
+        if not dead and s.kind != "input" and s.of(["in"])
+    ]
+    dead = _die(found, alive, ("in",)) if alive else ()
+    for structure, is_dead in zip(alive, dead, strict=True):
+        if is_dead:
+            structure.roles = ("in",)
+
+
+def _die(found, structures, roles) -> list[bool]:
+    """Whether a structure's first unit is dead without its counted weights."""
+    read = Weights()
+    for structure in structures:
+        for part in structure.of(roles):
+            value = read(part.variable)
+            zeroed = np.where(part.mask(0), 0, value).astype(value.dtype)
+            read.change(part.variable, zeroed)
+    findings = analyse(found, read, drop_blocks=False, exact=False)
+    return [bool(findings.removable[s.is_dead.roots[0]]) for s in structures]
 
 
 class _Death:

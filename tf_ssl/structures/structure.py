@@ -337,9 +337,15 @@ class Structures(list):
             for structure in self:
                 if structure.name == key:
                     return structure
+            layer = key.rpartition("/")[0]
+            reasons = [
+                f" {name} was left whole: {reason}."
+                for name, reason in self.skipped
+                if name in (key, layer)
+            ]
             raise KeyError(
-                f"No structure {key!r}. Names: "
-                f"{', '.join(s.name for s in self)}"
+                f"No structure {key!r}.{''.join(reasons)} Names: "
+                f"{', '.join(s.name for s in self) or 'none'}"
             )
         if isinstance(key, slice):
             part = super().__getitem__(key)

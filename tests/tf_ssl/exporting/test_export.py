@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tf_ssl
 from tf_ssl.exporting import runtimes
 from tf_ssl.exporting.export import check_export, export
 
@@ -205,12 +206,26 @@ def test_subclassed_models(tmp_path):
     model(sample)
     path = export(model, tmp_path / "net.tflite", "tflite")
     assert check_export(model, path, sample) < 1e-5
+
+
+class _Opaque(_Subclass):
+    def call(self, inputs):
+        return self.dense(tf.reverse(inputs, axis=[-1]))
+
+
+def test_a_batch_size_needs_an_input_that_is_known(tmp_path):
+    model = _Opaque(name="net")
+    model(np.ones((2, 3), np.float32))
     with pytest.raises(ValueError) as error:
         export(model, tmp_path / "net", batch_size=2)
     assert str(error.value) == (
         "Invalid value for argument batch_size. Expected None, for net is no "
-        "Functional or Sequential model. Received: batch_size=2"
+        "Functional or Sequential model, and does not open on symbolic "
+        "tensors. Received: batch_size=2"
     )
+    path = export(model, tmp_path / "net")
+    sample = np.ones((2, 3), np.float32)
+    assert check_export(model, path, sample) < 1e-5
 
 
 def _integers(path):
@@ -335,3 +350,45 @@ def test_refuses_quantization(tmp_path, format, options, message):
         export(model, path, format, **options)
     assert str(error.value) == message
     assert not path.exists()
+
+
+class _Block(keras.Layer):
+    """A residual block, of layers that have the same names in each."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(8, "relu", name="dense")
+        self.second = layers.Dense(4, name="out")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 8))
+
+    def call(self, inputs):
+        return keras.ops.add(inputs, self.second(self.first(inputs)))
+
+
+class _Net(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.block = _Block(name="block")
+        self.head = layers.Dense(2)
+
+    def call(self, inputs):
+        x = self.block(inputs["first"]) + inputs["second"]
+        return {"y": self.head(x), "x": x}
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("format", ["savedmodel", "tflite"])
+def test_subclassed_models_and_what_they_shrink_to(
+    format, batch_size, tmp_path
+):
+    model = _Net(name="net")
+    model({"first": np.ones((2, 4)), "second": np.ones((2, 4))})
+    small = tf_ssl.shrink(model)
+    for i, each in enumerate((model, small)):
+        ending = ".tflite" if format == "tflite" else ""
+        path = tmp_path / f"{i}{ending}"
+        path = tf_ssl.export(each, path, format, batch_size=batch_size)
+        assert tf_ssl.check_export(each, path) < 1e-5

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_ssl.graph.inputs import inputs_for, static_batch
 
@@ -99,20 +100,93 @@ def test_fixed_batch_size():
 
 
 class _Subclass(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words = layers.Embedding(7, 2)
+
     def call(self, inputs):
-        return inputs
+        return self.words(inputs["words"]) + inputs["more"]
 
 
-def test_subclasses_need_a_sample():
-    model = _Subclass(name="net")
+class _Opaque(keras.Model):
+    def call(self, inputs):
+        return tf.reverse(inputs, axis=[-1])
+
+
+def test_subclassed_models():
+    model = _Subclass()
+    model.build({"words": (None, 5), "more": (None, 5, 2)})
+    drawn = inputs_for(model, 3)
+    assert {k: v.shape for k, v in drawn.items()} == {
+        "words": (3, 5),
+        "more": (3, 5, 2),
+    }
+
+
+def test_subclasses_that_do_not_open_need_a_sample():
+    model = _Opaque(name="net")
     model(np.zeros((1, 2)))
     with pytest.raises(ValueError) as error:
         inputs_for(model, 1)
     assert str(error.value) == (
         "Invalid value for argument sample. Expected an example of the model's "
-        "input, for net is no Functional or Sequential model, whose input is "
-        "known. Received: sample=None"
+        "input, for net is no Functional or Sequential model, and does not "
+        "open on symbolic tensors. Received: sample=None"
     )
+    sample = np.arange(4).reshape(2, 2)
+    np.testing.assert_array_equal(inputs_for(model, 1, sample), sample[:1])
+
+
+class _Tokens(keras.Layer):
+    """Embeddings out of sight: ids are cast and counted from 1."""
+
+    def __init__(self, rows, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Embedding(rows, 2)
+        self.table = self.add_weight((3, 2), name="table")
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, ids, kinds):
+        ops = keras.ops
+        found = self.inner(ops.cast(ids, "int32"))
+        return found + ops.take(self.table, ops.squeeze(kinds, -1), axis=0)
+
+
+def test_integers_are_followed_into_composite_layers():
+    ids = keras.Input((200,), dtype="int64", name="ids")
+    kinds = keras.Input((200, 1), dtype="int32", name="kinds")
+    mask = keras.Input((200,), dtype="int32", name="padding_mask")
+    pixels = keras.Input((200,), dtype="uint8", name="pixels")
+    outputs = _Tokens(40)(ids, kinds)
+    outputs *= keras.ops.cast(mask, "float32")[..., None]
+    wrapped = layers.TimeDistributed(layers.Embedding(30, 2))
+    more = wrapped(layers.Reshape((200, 1))(ids))
+    model = keras.Model(
+        [ids, kinds, mask, pixels],
+        [outputs, more, keras.ops.cast(pixels, "float32")],
+    )
+    drawn = inputs_for(model, 9)
+    assert [int(x.max()) for x in drawn[:3]] == [29, 2, 1]
+    assert (drawn[2][:, 0] == 1).all() and (drawn[2] == 0).any()
+    model(drawn)
+
+
+def test_optional_inputs():
+    first = keras.Input((2,), name="a")
+    second = keras.Input((2,), name="b", optional=True)
+
+    class Sum(keras.Layer):
+        def call(self, x, y=None):
+            return x if y is None else x + y
+
+    model = keras.Model([first, second], Sum()(first, second))
+    sample = [np.arange(4).reshape(2, 2), None]
+    drawn = inputs_for(model, 3, sample)
+    assert drawn[1] is None and drawn[0].dtype == np.float32
+    assert drawn[0].shape == (3, 2)
+    assert [x.shape for x in inputs_for(model, 3)] == [(3, 2), (3, 2)]
 
 
 def test_strings_need_a_sample():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tf_ssl.graph.replace_layers import replace_layers
+from tf_ssl.graph.walk import build_graph
 
 layers = keras.layers
 
@@ -96,5 +97,106 @@ def test_model_that_is_not_built():
         replace_layers(model, {})
     assert str(error.value) == (
         "Invalid value for argument model. Expected a built Functional or "
-        "Sequential model. Received: <Sequential name=net, built=False>."
+        "Sequential model. Received: <Sequential name=net, built=False>. Build "
+        "it first: give it an Input, or call it once."
     )
+
+
+class _Block(layers.Layer):
+    """Two dense layers, the same names in each block."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(4, name="dense")
+        self.second = layers.Dense(4, name="other")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build(shape)
+
+    def call(self, inputs):
+        return inputs + self.second(self.first(inputs))
+
+
+def test_layers_in_composite_layers():
+    inputs = keras.Input((4,))
+    one, two, three = (_Block(name=name) for name in ("one", "two", "three"))
+    model = keras.Model(inputs, three(two(one(inputs))))
+    graph = build_graph(model, lambda layer: type(layer) is not _Block)
+    new = replace_layers(
+        model,
+        {
+            one.first: halves(one.first),
+            two.first: halves(two.first, "dense_half"),
+        },
+        graph,
+    )
+    same(model, new, noise(3, 4))
+    names = [x.name for x in new.layers if hasattr(x, "kernel")]
+    assert names == [
+        *("one_dense_first", "one_dense", "one_other"),
+        *("two_dense_half", "two_dense", "two_other"),
+    ]
+    # Nothing of this one was replaced.
+    assert isinstance(new.get_layer("three"), _Block)
+    assert model.layers[1] is one and one.first.name == "dense"
+
+
+class _Subclass(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, name="dense")
+
+    def call(self, inputs):
+        return {"out": self.dense(inputs["a"]) + inputs["b"]}
+
+
+def test_subclassed_models():
+    model = _Subclass(name="net")
+    inputs = {"a": noise(3, 4), "b": noise(3, 4)}
+    model(inputs)
+    new = replace_layers(model, {model.dense: halves(model.dense)})
+    same(model, new, inputs)
+    assert isinstance(new, keras.Model) and new.name == "net"
+    assert set(new(inputs)) == {"out"}
+
+
+class _Scale(layers.Layer):
+    """Keras finds no shape of what it makes of these arguments."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape[-1:], "ones", name="scale")
+
+    def call(self, x, cache=None):
+        return x * self.scale
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+class _Outer(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, name="dense")
+        self.scaled = _Scale(name="scale")
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.scaled.build(shape)
+
+    def call(self, x):
+        return self.scaled(self.dense(x), cache=None)
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_composite_layers_that_cannot_be_called_are_opened():
+    inputs = keras.Input((4,))
+    outer = _Outer(name="outer")
+    model = keras.Model(inputs, outer(inputs))
+    outer.scaled.scale.assign([1.0, 2.0, 3.0, 4.0])
+    graph = build_graph(model, lambda layer: layer is outer.dense)
+    new = replace_layers(model, {outer.dense: halves(outer.dense)}, graph)
+    same(model, new, noise(3, 4))
+    assert not any(isinstance(x, _Scale) for x in new.layers)

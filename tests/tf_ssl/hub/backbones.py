@@ -388,7 +388,8 @@ _FAMILIES = (
         Entry("distil_bert", distil_bert, tokens, 104, LENGTH),
     ),
     ("GPT2Backbone", Entry("gpt2", gpt2, tokens, 104, LENGTH)),
-    ("T5Backbone", Entry("t5", t5, tokens, 216, LENGTH)),
+    # Heads of all layers of an encoder, or a decoder, share a position bias.
+    ("T5Backbone", Entry("t5", t5, tokens, 208, LENGTH)),
     ("WhisperBackbone", Entry("whisper", whisper, tokens, 248, LENGTH)),
     ("LlamaBackbone", Entry("llama", llama, tokens, 100, LENGTH)),
     ("GemmaBackbone", Entry("gemma", gemma, tokens, 96, LENGTH)),

@@ -273,6 +273,10 @@ def plant(structures, mode: str, share: float = SHARE, seed: int = 5) -> dict:
             continue
         count = min(max(1, round(share * structure.size)), structure.size - 1)
         units = random.permutation(structure.size)[:count]
+        if not structure.of(MODES[mode]) or (
+            mode == "out" and structure.roles == ("in",)
+        ):
+            continue  # no weights read it; or those that make it do not kill it
         for part in structure.of(MODES[mode]):
             if not (mode == "constant" and part.is_bias):
                 part.zero(units)

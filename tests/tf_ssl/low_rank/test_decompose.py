@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_ssl.low_rank.decompose import decompose, kernel_ranks
 from tf_ssl.shrinking.shrink import shrink
@@ -295,3 +296,156 @@ def test_sizes_that_are_not_known_cannot_be_measured():
         "Invalid value for argument measure_batch. Expected None where input "
         "sizes are not known: conv gets (None, None, None, 3)"
     )
+
+
+class _Block(keras.Layer):
+    """A residual block with a norm; its layers have the same names in each."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(12, "relu", name="dense")
+        self.norm = layers.LayerNormalization(name="norm")
+        self.second = layers.Dense(8, name="out")
+
+    def build(self, shape):
+        self.norm.build(shape)
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 12))
+
+    def call(self, inputs):
+        return inputs + self.second(self.first(self.norm(inputs)))
+
+
+def _blocks():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((5, 8))
+    x = _Block(name="one")(inputs)
+    x = _Block(name="two")(x)
+    return keras.Model(inputs, layers.Dense(3, name="head")(x))
+
+
+def test_layers_in_composite_layers(tmp_path):
+    model = _blocks()
+    new = decompose(model, ranks={"one/*": 8, "head": 3})
+    kernels = {x.name: x for x in new.layers if hasattr(x, "kernel")}
+    assert list(kernels) == [
+        *("one_dense_basis", "one_dense", "one_out_basis", "one_out"),
+        *("head_basis", "head"),
+    ]
+    paths = [v.path for v in new.variables]
+    assert len(set(paths)) == len(paths)
+    # Nothing in it was decomposed.
+    assert isinstance(new.get_layer("two"), _Block)
+    assert difference(model, new, (5, 8)) < 1e-5
+    report = new.decompose_report
+    assert [(x.name, x.rank) for x in report.layers] == [
+        *(("one/dense", 8), ("one/out", 8)),
+        *(("two/dense", 8), ("two/out", 8), ("head", 3)),
+    ]
+    assert report.difference < report.tolerance == 1e-5
+    assert str(report).endswith(
+        f"kernels {report.difference:.1e}, tolerance 1.0e-05"
+    )
+    named = decompose(model, ranks={"dense": 2}).decompose_report
+    assert [x.rank for x in named.layers if x.reason is None] == [2, 2]
+    assert set(kernel_ranks(model, 0.5)) == {x.name for x in report.layers}
+    new.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(
+        tmp_path / "model.keras", custom_objects={"_Block": _Block}
+    )
+    assert difference(new, loaded, (5, 8)) == 0
+
+
+def test_budget_counts_layers_in_composite_layers():
+    model = _blocks()
+    report = decompose(model, budget=0.6).decompose_report
+    positions = dict.fromkeys([x.name for x in report.layers], 5)
+    total = sum(positions[x.name] * x.multiply_adds[1] for x in report.layers)
+    full = sum(positions[x.name] * x.multiply_adds[0] for x in report.layers)
+    assert 0.4 * full < total <= 0.6 * full
+
+
+class _Subclass(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = layers.Dense(16, "relu", name="hidden")
+        self.out = layers.Dense(4, name="out")
+
+    def call(self, inputs):
+        return self.out(self.hidden(inputs))
+
+
+def test_subclassed_models():
+    model = _Subclass()
+    model(noise(2, 8))
+    new = decompose(model, ranks={"hidden": 8})
+    assert difference(model, new, (8,)) < 1e-5
+
+
+class _Opaque(_Block):
+    def call(self, inputs):
+        return tf.identity(super().call(inputs))
+
+
+def test_what_does_not_open_is_named():
+    inputs = keras.Input((5, 8))
+    x = _Opaque(name="block")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, name="head")(x))
+    report = decompose(model, energy=1.0).decompose_report
+    ((name, reason),) = report.skipped
+    assert name == "block" and reason.startswith("does not open: ")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_short_types_round_more(policy):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((32,)),
+            layers.Dense(32, "relu", dtype=policy, name="a"),
+            layers.Dense(4, dtype="float32", name="b"),
+        ]
+    )
+    report = decompose(model, ranks={"a": 32}).decompose_report
+    assert 1e-6 < report.difference <= report.tolerance
+    assert report.tolerance >= 5e-3
+
+
+def test_what_differs_is_refused():
+    model = network()
+    with pytest.raises(RuntimeError) as error:
+        decompose(model, ranks={"conv": 8}, tolerance=1e-12)
+    assert "of the decomposed model differs from that of" in str(error.value)
+    assert str(error.value).endswith("more than tolerance=1.0e-12.")
+
+
+def test_nan_asks_for_a_sample():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Lambda(lambda x: keras.ops.log(x)),
+            layers.Dense(6, name="dense"),
+        ]
+    )
+    with pytest.raises(ValueError, match="pass sample=, an example"):
+        decompose(model, energy=1.0)
+    new = decompose(model, ranks={"dense": 6}, sample=np.ones((2, 6)))
+    assert new.decompose_report.difference < 1e-5
+
+
+def test_quantized_layers_and_lora_stay_whole():
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, name="a"),
+            layers.Dense(8, name="b"),
+        ]
+    )
+    model.get_layer("a").quantize("int8")
+    model.get_layer("b").enable_lora(2)
+    report = decompose(model, energy=0.5).decompose_report
+    assert report.layers == []
+    assert report.skipped == [
+        ("a", "quantized, or with LoRA factors"),
+        ("b", "quantized, or with LoRA factors"),
+    ]

@@ -6,9 +6,18 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+import tf_ssl
 from tf_ssl.measure.compare import compare
-from tf_ssl.measure.comparison import Comparison, LayerFacts, Pair, Row, Totals
+from tf_ssl.measure.comparison import (
+    Comparison,
+    LayerFacts,
+    Pair,
+    Row,
+    Totals,
+    _meaning,
+)
 from tf_ssl.measure.latency import Latency
 
 layers = keras.layers
@@ -228,7 +237,7 @@ def test_several_inputs_and_outputs_and_nested_models():
 
 class _Square(keras.Layer):
     def call(self, x):
-        return x * x
+        return tf.square(x)
 
 
 def test_unknown_layers_are_noted():
@@ -349,7 +358,8 @@ def test_table():
         "speed-up by total time, batch 1: 1.25x\n"
         "mean of the ratios of 1 layers alone, batch 1 (the paper's speedup): "
         "2.50x\n"
-        "largest difference of logits, max|a-b| / max|a|: 3.0e-07\n"
+        "largest difference of logits, max|a-b| / max|a|: 3.0e-07 "
+        "(rounding: they compute the same)\n"
         "of each time alone, batch 1: 0.050 ms for the call of a compiled "
         "function; spread: 75th less 25th percentile\n"
         "a processor, 2 core(s), threads: one a core, CPU, TensorFlow 2.21.0, "
@@ -399,3 +409,91 @@ def test_refuses_what_is_no_model():
         compare(_net(2, 3), "model.keras")
     with pytest.raises(ValueError, match="^Invalid value for argument batch"):
         compare(_net(2, 3), _net(2, 3), batch_sizes=())
+
+
+class _Block(keras.Layer):
+    """A residual block, of layers that have the same names in each."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(8, "relu", name="dense")
+        self.second = layers.Dense(4, name="out")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 8))
+
+    def call(self, inputs):
+        return keras.ops.add(inputs, self.second(self.first(inputs)))
+
+
+def _blocks():
+    inputs = keras.Input((3, 4))
+    x = _Block(name="block")(inputs)
+    x = _Block(name="block_1")(x)
+    return keras.Model(inputs, layers.Dense(2, name="head")(x))
+
+
+def test_composite_layers_stand_beside_what_was_inside():
+    model = _blocks()
+    model.get_layer("block").first.kernel.assign(np.eye(4, 8) * 2)
+    small = tf_ssl.shrink(model)
+    found = compare(model, small, batch_sizes=(1,), seconds=0.0)
+    assert [row.name for row in found.rows] == ["block", "block_1", "head"]
+    block, other, head = found.rows
+    assert block.before.kinds == ("_Block",)
+    assert block.before.multiply_adds == 2 * 3 * 4 * 8
+    # Units 4 to 7 of the first layer are the constant 0.
+    assert block.after.names[:2] == ("block_dense", "block_out")
+    assert block.after.multiply_adds == 2 * 3 * 4 * 4
+    assert block.after.parameters == 2 * 4 * 4 + 4 + 4
+    assert set(block.after.kinds) == {"Dense", "Add"}
+    assert other.after.multiply_adds == 2 * 3 * 4 * 8
+    assert block.speed_up(1) and other.speed_up(1)
+    assert head.after.names == ("head",)
+    assert found.totals.multiply_adds == Pair(408, 312)
+    assert found.notes == []
+    assert "Dense + Dense + Add" in str(found)
+
+
+class _Net(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden = layers.Dense(8, name="hidden")
+        self.block = _Block(name="block")
+        self.front = layers.Dense(4, name="front")
+
+    def call(self, inputs):
+        return self.hidden(self.block(self.front(inputs["a"])))
+
+
+def test_subclassed_models_without_a_sample():
+    model = _Net(name="net")
+    model({"a": np.zeros((2, 4), np.float32)})
+    small = tf_ssl.shrink(model)
+    found = compare(model, small, batch_sizes=(1,), seconds=0.0)
+    assert [row.name for row in found.rows] == ["front", "block", "hidden"]
+    assert all(row.has_multiply_adds for row in found.rows)
+
+
+def test_a_length_that_only_the_second_model_states():
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = layers.Embedding(9, 4, name="e")(ids)
+    before = keras.Model(ids, layers.Dense(2, name="d")(x))
+    after = tf_ssl.shrink(before, length=5)
+    found = compare(before, after, batch_sizes=(1, 2), seconds=0.0)
+    assert found.totals.multiply_adds == Pair(40, 40)
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (0.0, "the same to the bit"),
+        (3e-7, "rounding: they compute the same"),
+        (1e-3, "more than float32 rounds"),
+        (0.5, "they compute different things"),
+        (float("nan"), "NaN or infinite outputs"),
+    ],
+)
+def test_a_difference_is_put_in_words(difference, words):
+    assert words in _meaning(difference)

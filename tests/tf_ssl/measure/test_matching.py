@@ -108,3 +108,57 @@ def test_folding_on_both_sides_or_with_its_layer():
     assert folded_on_one_side(without, without) == []
     assert folded_on_one_side(with_norm, renamed) == []
     assert folded_on_one_side(with_norm, gone) == []
+
+
+class _Block(keras.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(4, name="dense")
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def _opened(*blocks):
+    sequence = x = keras.Input((6, 4))
+    for name in blocks:
+        y = keras.ops.expand_dims(x, 1)
+        y = layers.Dense(4, name=f"{name}_dense")(y)
+        x = x + y[:, 0]
+    model = keras.Model(sequence, layers.Dense(4, name="last")(x))
+    return model_layers(model, np.zeros((2, 6, 4), np.float32), 2)
+
+
+def test_a_composite_layer_with_what_was_inside():
+    before = _layers(
+        _Block(name="block"),
+        _Block(name="block_1"),
+        layers.Dense(4, name="last"),
+    )
+    after = _opened("block", "block_1")
+    pairs = match(before, after)
+    assert [names for names, _ in pairs] == [
+        ("block",),
+        ("block_1",),
+        ("last",),
+    ]
+    kinds = [
+        [type(after[name].layer).__name__ for name in others]
+        for _, others in pairs
+    ]
+    assert kinds[0][:4] == ["ExpandDims", "Dense", "GetItem", "Add"]
+    assert kinds[1][-3:] == ["Dense", "GetItem", "Add"]
+    assert kinds[2] == ["Dense"]
+    assert "block_1_dense" in pairs[1][1]
+
+
+def test_layers_of_a_subclassed_model_inside():
+    before = _dense("a", "b")
+    before["net/b"] = before.pop("b")
+    assert match(before, _dense("a", "b")) == [
+        (("a",), ("a",)),
+        (("net/b",), ("b",)),
+    ]

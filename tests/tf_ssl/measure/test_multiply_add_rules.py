@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import tf_ssl
 from tf_ssl.measure.multiply_adds import multiply_adds
 
 layers = keras.layers
@@ -205,3 +206,13 @@ def test_unknown_cells_are_named():
         "its cell _Cell has no rule; add one for the layer with "
         "@tf_ssl.multiply_add_rule(RNN)"
     )
+
+
+def test_variables_and_arrays_are_nothing():
+    inputs = keras.Input((3, 4))
+    weight = tf_ssl.layers.Weight((4,), name="weight")(inputs)
+    constant = tf_ssl.layers.Constant(np.ones((3, 4)), name="constant")(inputs)
+    model = keras.Model(inputs, inputs * weight + constant)
+    found = tf_ssl.multiply_adds(model)
+    assert found == {"weight": 0, "constant": 0}
+    assert found.unknown == {}

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tf_ssl.measure.multiply_adds import MultiplyAdds, multiply_adds
 
@@ -75,15 +76,29 @@ class _Block(keras.Layer):
         return self.dense(inputs) @ keras.ops.ones((4, 4))
 
 
-def test_unknown_layers_are_named_and_what_is_in_them_counted():
+def test_what_is_in_composite_layers_is_counted():
     inputs = keras.Input((5,))
     model = keras.Model(inputs, _Block(name="block")(inputs))
     found = multiply_adds(model)
+    assert found == {"block/dense": 20, "block/matmul": 16}
+    assert found.inside("block") == 36
+    # On symbolic tensors it shows that this is all.
+    assert found.unknown == {}
+
+
+class _Opaque(_Block):
+    def call(self, inputs):
+        return tf.matmul(self.dense(inputs), tf.ones((4, 4)))
+
+
+def test_layers_that_do_not_show_what_they_do_are_unknown():
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, _Opaque(name="block")(inputs))
+    found = multiply_adds(model)
     assert found == {"block/dense": 20}
-    assert found.inside("block") == 20
     assert found.unknown == {
-        "block": "the layer _Block has no rule; add one with "
-        "@tf_ssl.multiply_add_rule(_Block)"
+        "block": "the layer _Opaque has no rule; add one with "
+        "@tf_ssl.multiply_add_rule(_Opaque)"
     }
 
 
@@ -126,6 +141,7 @@ def test_subclassed_models():
     model = _Subclass(name="net")
     model(np.zeros((1, 4)))
     assert multiply_adds(model, np.zeros((3, 4), np.float32)) == {"dense": 32}
+    assert multiply_adds(model) == {"dense": 32}
 
 
 def test_refuses_models():

@@ -50,3 +50,26 @@ def test_without_the_library_nothing_gains(monkeypatch):
     gains = pruning_gains(model)
     assert gains == {"fc": PruningGain(None, {}, None)}
     assert str(gains["fc"]) == "gains nothing: plain TensorFlow"
+
+
+class _Block(keras.Layer):
+    """A residual block, of layers that have the same names in each."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(8, "relu", name="dense")
+        self.second = layers.Dense(4, name="out")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 8))
+
+    def call(self, inputs):
+        return keras.ops.add(inputs, self.second(self.first(inputs)))
+
+
+@pytest.mark.skipif(library.ops() is None, reason="the C++ ops are not built")
+def test_layers_in_composite_layers():
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, _Block(name="block")(inputs))
+    assert list(pruning_gains(model)) == ["block/dense", "block/out"]

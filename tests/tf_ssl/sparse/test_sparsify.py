@@ -257,12 +257,15 @@ def test_report():
         ],
         8,
         (10.0, 8.0),
+        2e-7,
+        1e-5,
     )
     assert str(report) == (
         "a: sparse: 87.5% zeros, columns; measured faster, 4.000 -> 2.000 ms "
         "(2.00x)\n"
         "b: dense: no zeros\n"
-        "whole model, batch 8: 10.000 -> 8.000 ms (1.25x)"
+        "whole model, batch 8: 10.000 -> 8.000 ms (1.25x)\n"
+        "difference from the model 2.0e-07, tolerance 1.0e-05"
     )
 
 
@@ -298,6 +301,87 @@ def test_invalid_arguments(arguments, message):
     assert str(error.value) == message
 
 
-def test_models_without_a_graph_are_refused():
-    with pytest.raises(ValueError, match="Expected a built Functional or"):
-        sparsify(keras.Sequential([layers.Dense(4)]))
+def test_models_that_are_not_built_are_refused():
+    with pytest.raises(ValueError, match="Expected a built model"):
+        sparsify(keras.Sequential([layers.Dense(3)]))
+
+
+class _Block(keras.Layer):
+    """Two dense layers, the same names in each block."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first = layers.Dense(32, "relu", name="dense")
+        self.second = layers.Dense(16, name="out")
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], 32))
+
+    def call(self, inputs):
+        return inputs + self.second(self.first(inputs))
+
+
+def _blocks():
+    """A model in which every kernel but those of the block `two` has zeros."""
+    inputs = keras.Input((4, 16))
+    x = _Block(name="one")(inputs)
+    x = _Block(name="two")(x)
+    model = keras.Model(inputs, layers.Dense(16, name="head")(x))
+    for kernel in model.variables:
+        if kernel.name == "kernel" and "two" not in kernel.path:
+            zeros = np.random.default_rng(1).random(kernel.shape) > 0.1
+            kernel.assign(np.where(zeros, 0.0, kernel))
+    return model
+
+
+@needs_ops
+@pytest.mark.parametrize("values_dtype", ["float32", "bfloat16"])
+def test_layers_in_composite_layers(times, values_dtype):
+    model = _blocks()
+    new = sparsify(model, exclude="head", values_dtype=values_dtype)
+    found = {k: v for k, v in kinds(new).items() if "two" not in k}
+    assert found["one_dense"] is found["one_out"] is SparseDense
+    assert found["head"] is layers.Dense
+    assert isinstance(new.get_layer("two"), _Block)
+    report = new.sparsify_report
+    assert [row.name for row in report.layers] == [
+        *("one/dense", "one/out", "two/dense", "two/out", "head"),
+    ]
+    assert report.difference <= report.tolerance == 1e-5
+    x = noise(3, 4, 16)
+    limit = 1e-5 if values_dtype == "float32" else 2e-2
+    assert np.abs(model(x) - new(x)).max() < limit * np.abs(model(x)).max()
+
+
+class _Subclass(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(16, name="dense")
+
+    def call(self, inputs):
+        return {"out": self.dense(inputs["a"])}
+
+
+@needs_ops
+def test_subclassed_models(times):
+    model = _Subclass(name="net")
+    model({"a": noise(2, 16)})
+    kernel = model.dense.kernel
+    kernel.assign(np.where(np.arange(16) % 4, 0.0, kernel))
+    new = sparsify(model)
+    assert kinds(new) == {"dense": SparseDense}
+    x = {"a": noise(2, 16)}
+    np.testing.assert_allclose(model(x)["out"], new(x)["out"], atol=1e-5)
+
+
+@needs_ops
+def test_what_differs_is_refused(times, monkeypatch):
+    taken = SparseDense.assign_kernel
+
+    def wrong(self, kernel, bias=None):
+        taken(self, 1.001 * kernel, bias)
+
+    monkeypatch.setattr(SparseDense, "assign_kernel", wrong)
+    with pytest.raises(RuntimeError, match="of the sparsified model differs"):
+        sparsify(_blocks())

@@ -119,17 +119,17 @@ def test_rule_of_a_users_layer():
         x = Scale(name="scale")(layers.Dense(4, name="a")(x))
         return fill(keras.Model(inputs, layers.Dense(2)(x)))
 
-    assert of(tf_ssl.find_structures(build())) == {}
+    # Without a rule the layer opens.
+    opened = tf_ssl.find_structures(build())
+    assert of(opened) == {"a/units": 4}
+    paths = [p.variable.path for p in opened["a/units"].slices]
+    assert "scale/scale" in paths
 
     @tf_ssl.structure_rule(Scale)
     class ScaleRule(tf_ssl.rules.Rule):
-        def trace(self, tracer, inputs):
-            tracer.slice(self.op.scale, "norm", inputs[0].ids, 0)
-            return [inputs[0]]
-
-        def constants(self, read, inputs):
-            scale = read(self.op.scale)
-            return [np.where(scale == 0, 0.0, inputs[0] * scale)]
+        def declare(self):
+            self.passes()
+            self.scales(self.layer.scale)
 
     model = build()
     structure = tf_ssl.find_structures(model)["a/units"]

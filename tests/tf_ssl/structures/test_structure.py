@@ -8,7 +8,7 @@ import pytest
 
 import models
 import tf_ssl
-from tf_ssl import Slice, Structure
+from tf_ssl import Slice, Structure, Structures
 
 
 def variable(shape, name="v", seed=0):
@@ -303,4 +303,14 @@ def test_a_tied_embedding_counts_once():
         total += square.sum((1, 2)) + square.sum((0, 1))  # rows, columns
     np.testing.assert_allclose(
         units.norms(double_count=True), np.sqrt(total), rtol=1e-6
+    )
+
+
+def test_a_name_that_is_none_says_why():
+    found = Structures([], [("a", "it is an output of the model")])
+    with pytest.raises(KeyError) as error:
+        found["a/units"]
+    assert error.value.args[0] == (
+        "No structure 'a/units'. a was left whole: it is an output of the "
+        "model. Names: none"
     )

@@ -74,11 +74,12 @@ class SparseConv2D(SparseKernelLayer):
 
     @classmethod
     def from_conv(
-        cls, layer: keras.layers.Conv2D, values_dtype="float32"
+        cls, layer: keras.layers.Conv2D, values_dtype="float32", name=None
     ) -> SparseConv2D:
         """The layer that computes what a built Conv2D does.
 
-        L1 and L2 regularizers come along, others do not.
+        L1 and L2 regularizers come along, others do not. Without a name it
+        gets that of the layer.
         """
         kernel = keras.ops.convert_to_numpy(layer.kernel)
         sparse = cls(
@@ -95,7 +96,7 @@ class SparseConv2D(SparseKernelLayer):
             values_dtype=values_dtype,
             values_regularizer=elementwise_only(layer.kernel_regularizer),
             bias_regularizer=layer.bias_regularizer,
-            name=layer.name,
+            name=name or layer.name,
             trainable=layer.trainable,
             dtype=layer.dtype_policy,
         )

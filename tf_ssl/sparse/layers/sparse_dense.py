@@ -38,11 +38,12 @@ class SparseDense(SparseKernelLayer):
 
     @classmethod
     def from_dense(
-        cls, layer: keras.layers.Dense, values_dtype="float32"
+        cls, layer: keras.layers.Dense, values_dtype="float32", name=None
     ) -> SparseDense:
         """The layer that computes what a built Dense does.
 
-        L1 and L2 regularizers come along, others do not.
+        L1 and L2 regularizers come along, others do not. Without a name it
+        gets that of the layer.
         """
         kernel = ops.convert_to_numpy(layer.kernel)
         sparse = cls(
@@ -53,7 +54,7 @@ class SparseDense(SparseKernelLayer):
             values_dtype=values_dtype,
             values_regularizer=elementwise_only(layer.kernel_regularizer),
             bias_regularizer=layer.bias_regularizer,
-            name=layer.name,
+            name=name or layer.name,
             trainable=layer.trainable,
             dtype=layer.dtype_policy,
         )

@@ -51,7 +51,10 @@ def save_sparse(
     if functional(model) is None:
         raise ValueError(
             "Invalid value for argument model. Expected a built Functional or "
-            f"Sequential model. Received: {model!r}."
+            f"Sequential model. Received: {model!r}. Of a subclass of "
+            "keras.Model only its own code knows how to make it again: save "
+            "it with model.save, or what tf_ssl.shrink, decompose or sparsify "
+            "make of it, which is Functional."
         )
     if path.suffix != ".npz":
         raise ValueError(

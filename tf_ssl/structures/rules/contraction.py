@@ -180,8 +180,7 @@ class Dot(Contraction):
 class DotProductAttention(Rule):
     """keras.ops.dot_product_attention on `[batch, length, heads, features]`.
 
-    Heads are one unit of all three; features of queries and keys are summed
-    over, those of values pass.
+    Heads are one unit of all three.
     """
 
     def declare(self):
@@ -211,14 +210,9 @@ class DotProductAttention(Rule):
         else:
             for i in set(self.ends):
                 self.stays("shares heads", [-2], i)
-        pair = [-1 in self.inputs[i] for i in (q, k)]
-        # The scale is 1 / sqrt(features) unless it is given.
-        self.summed = all(pair) and arguments.get("scale") is not None
-        if self.summed:
-            self.tracer.elements.union(self.inputs[q][-1], self.inputs[k][-1])
-        else:
-            for i in (q, k):
-                self.stays("scores with them", [-1], i)
+        # Keras' shape inference takes values to be as wide as queries.
+        for i in set(self.ends):
+            self.stays("needs queries, keys and values of one width", [-1], i)
         self.passes([-1], source=v)
 
     def constants(self, read, inputs):
@@ -235,20 +229,10 @@ class DotProductAttention(Rule):
     def needs(self, read, wanted, inputs, gone):
         found = super().needs(read, wanted, inputs, gone)
         q, k, v = self.ends
-        if self.summed:
-            zero = (inputs[q][-1] == 0) | (inputs[k][-1] == 0)
-            for i in (q, k):
-                found[i][-1] |= ~zero
+        for i in (q, k):
+            if -1 in found[i]:
+                found[i][-1][:] = True
         if all(-2 in found[i] for i in self.ends):
             for i in (q, k):
                 found[i][-2] &= inputs[v][-2] != 0
         return found
-
-    def read_axes(self, index):
-        return (-1,) if self.summed and index in self.ends[:2] else ()
-
-    def foldable(self, read, constants, index):
-        return {-1: constants[-1] == 0}
-
-    def folds(self, read, constants, index):
-        return []

@@ -39,7 +39,8 @@ class Source(Rule):
             self.outputs[0][axis] = ids
             if variable is not None:
                 role = "norm" if len(shape) == 1 else "out"
-                if axis in self.tracer.read_axes.get(self.call.outputs[0], ()):
+                uses = self.tracer.uses.get(self.call.outputs[0], {})
+                if uses.get(axis) == "summed":
                     role = "in"
                 self.tracer.slice(variable, role, ids, axis % len(shape))
 

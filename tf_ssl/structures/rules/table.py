@@ -109,12 +109,16 @@ class Unknown(Rule):
         reason = self.reason
         if reason is None:
             name = type(self.op).__name__
-            reason = self.tracer.closed.get(self.op.name) or (
-                f"the operation {name} has no rule"
-                if _is_operation(self.op)
-                else f"the layer {self.name} ({name}) has no rule; add one "
-                f"with @tf_ssl.structure_rule({name})"
-            )
+            if _is_operation(self.op):
+                reason = f"the operation {name} has no rule"
+            else:
+                closed = self.tracer.closed.get(self.op.name)
+                why = f" and does not open: {closed}" if closed else ""
+                reason = (
+                    f"the layer {self.name} ({name}) has no rule{why}; ten "
+                    f"lines make one: @tf_ssl.structure_rule({name}), see "
+                    "docs/architecture.md"
+                )
         self.refuse(reason)
 
     def needs(self, read, wanted, inputs, gone):

@@ -14,6 +14,7 @@ class Tracer:
         elements: `Elements`.
         slices: (variable, role, elements, axis, owner), see `slice`.
         axes: `Tensor` -> `Axes`.
+        uses: `Tensor` -> axis -> "summed" or "paired", by products of two.
         closed: Name of a composite layer that did not open -> why.
     """
 
@@ -21,6 +22,7 @@ class Tracer:
         self.elements = Elements()
         self.slices: list[tuple] = []
         self.axes: dict[object, Axes] = {}
+        self.uses: dict[object, dict[int, str]] = {}
         self.closed: dict[str, str] = {}
         self.owner = None
         self._seen: dict = {}

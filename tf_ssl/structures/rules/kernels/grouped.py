@@ -88,9 +88,6 @@ class ByMatrix(Convolution):
     def bias_units(self):
         return self.outputs[0][self.channels]
 
-    def crop(self, kernel):
-        return None
-
 
 @structure_rule(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(call):
@@ -157,9 +154,6 @@ class Grouped(ByMatrix):
     def read_axes(self, index):
         return () if self.per_channel else (self.channels,)
 
-    def crop(self, kernel):
-        return Convolution.crop(self, kernel)
-
     def config(self, keep):
         sizes = {"filters": int(keep(self.made).sum())}
         if self.whole_groups or self.per_channel:
@@ -185,6 +179,9 @@ class Grouped(ByMatrix):
 @structure_rule(layers.SeparableConv1D, layers.SeparableConv2D)
 class Separable(ByMatrix):
     """A depthwise convolution and a 1x1 convolution of its results."""
+
+    def crop(self, kernel):
+        return None
 
     def declare(self):
         op, axis = self.op, self.channels

@@ -86,7 +86,15 @@ class Product:
 
     def nonzero(self, read) -> np.ndarray:
         """Whether a weight of any tap is not zero."""
-        return self._ordered(read(self.kernel) != 0).any(axis=0)
+
+        def find():
+            return self._ordered(read(self.kernel) != 0).any(axis=0)
+
+        remember = getattr(read, "remember", None)
+        if remember is None:
+            return find()
+        # The same for all passes of an analysis.
+        return remember(self.kernel, (*self.reads, *self.makes), find)
 
     def sums(self, read) -> np.ndarray:
         """Sum over taps, in float64."""
@@ -118,15 +126,15 @@ class Product:
     def constants(self, read, inputs) -> dict:
         """Constants along the axes of the output."""
         given = self._constant_inputs(inputs[self.source])
-        reads = len(self.reads)
-        around = given.reshape(
-            *given.shape, *[1] * (len(self.makes) + len(self.shares))
-        )
-        unknown = np.isnan(around)
-        nonzero, sums = self.nonzero(read), self.sums(read)
-        summed = tuple(range(reads))
-        is_constant = ~(nonzero & unknown).any(axis=summed)
-        values = (np.where(unknown, 0.0, around) * sums).sum(axis=summed)
+        unknown = np.isnan(given)
+        nonzero = self.nonzero(read)
+        if unknown.all():  # as a rule: then no sum is needed
+            is_constant = ~nonzero.any(axis=tuple(range(given.ndim)))
+            values = np.zeros(is_constant.shape)
+        else:
+            is_constant = ~nonzero[unknown].any(axis=0)
+            known = given[~unknown]
+            values = np.tensordot(known, self.sums(read)[~unknown], (0, 0))
         values = values + self._of_bias(read)
         values = np.where(is_constant, values, np.nan)
         values = activate(self.activation, values, read)

@@ -111,7 +111,7 @@ def new_key(rule, keep, args: tuple, kwargs: dict) -> tuple:
     """Arguments of x[key] of what stays."""
     key, parts = _key(args, kwargs)
     rank = len(rule.call.input_shapes[0])
-    for position, axis in _axes_of_key(parts, rank):
+    for position, axis in axes_of_key(parts, rank):
         ids, part = rule.inputs[0].get(axis - rank), parts[position]
         if ids is None or not isinstance(part, slice):
             continue
@@ -136,7 +136,7 @@ def _slices_of(rule, axis):
     rank = len(rule.call.input_shapes[0])
     return [
         parts[position]
-        for position, a in _axes_of_key(parts, rank)
+        for position, a in axes_of_key(parts, rank)
         if a - rank == axis
     ]
 
@@ -146,7 +146,7 @@ def _key(args, kwargs):
     return key, list(key) if isinstance(key, tuple | list) else [key]
 
 
-def _axes_of_key(parts, rank):
+def axes_of_key(parts, rank):
     """(position in the key, axis of the input) of what is no new axis."""
     used = sum(x is not None and x is not Ellipsis for x in parts)
     axis = 0

@@ -142,17 +142,17 @@ class Moves(Rule):
         """Finds the axis along which units lie now."""
         best = None
         known = self.call.output_shapes[o]
-        for out_axis in range(1, moved.ndim):
+        for out_axis in range(moved.ndim):
             rows = np.moveaxis(moved, out_axis, 0)
             rows = rows.reshape(len(rows), -1)
             ties = ties_of(rows)
             if ties is None or known[out_axis] is None:
                 continue
             components, row_labels = ties
-            rank = (components, self._prefers(o, out_axis, moved))
+            rank = (self._prefers(o, out_axis, moved), components)
             if best is None or rank > best[0]:
                 best = rank, out_axis - moved.ndim, row_labels, rows
-        if best is None or best[0][0] < 2 <= len(self._ids_along(axis)):
+        if best is None or best[0][1] < 2 <= len(self._ids_along(axis)):
             if not (moved == FOREIGN).all():
                 self._give_up("spreads units over several axes", axis)
             return
@@ -160,11 +160,14 @@ class Moves(Rule):
         self._tie(rows, row_labels, o, axis, out_axis)
 
     def _prefers(self, o, out_axis, moved):
-        """Of two ways to cut a product of axes, heads for attention."""
-        contracted = self.tracer.contracted_axes.get(
-            self.call.outputs[o], set()
-        )
-        return (out_axis - moved.ndim) not in contracted
+        """Of the ways to cut a product of axes, heads for attention.
+
+        Not what is summed over, nor what is taken apart into queries, keys and
+        values.
+        """
+        uses = self.tracer.uses.get(self.call.outputs[o], {})
+        use = uses.get(out_axis - moved.ndim)
+        return {"paired": 2, None: 1, "summed": 0}[use]
 
     def _ids_along(self, axis):
         return np.concatenate(

@@ -20,6 +20,17 @@ from tf_ssl.structures.rules.table import Unknown, structure_rule
 from tf_ssl.structures.units import Space
 
 
+def states_of(layer) -> list:
+    """Variables in which a stateful recurrent layer keeps its states."""
+    if not getattr(layer, "stateful", False):
+        return []
+    return [
+        state
+        for state in keras.tree.flatten(getattr(layer, "states", None))
+        if isinstance(state, keras.Variable)
+    ]
+
+
 class Recurrent(Rule):
     """A layer with a cell of `gates` blocks of columns.
 
@@ -53,6 +64,8 @@ class Recurrent(Rule):
             self.size, Space(self.name, "units", ("out", "in"))
         )
         self.slices(self.tracer, self.inputs[0][self.axis], made)
+        for state in states_of(self.op):  # kept between batches
+            self.tracer.slice(state, "stat", made, self.axis % len(state.shape))
         for state in self.inputs[1:]:  # initial states
             if self.axis not in state:
                 self.tracer.elements.fix(made, f"{self.name} is given a state")
