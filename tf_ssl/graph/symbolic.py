@@ -129,3 +129,41 @@ class Patches:
                 x = self._originals["broadcast_to"](x, (1, *shape[1:]))
             return self._in_rows(x)
         return self._originals["broadcast_to"](x, shape)
+
+
+def as_called(layer, x):
+    """An argument as Keras' `__call__` would pass it on."""
+    if not isinstance(x, keras.KerasTensor) or not layer._convert_input_args:
+        return x
+    converted = layer.dtype_policy.convert_input(
+        x, layer.autocast, layer.input_dtype
+    )
+    mask = getattr(x, "_keras_mask", None)
+    if mask is not None:
+        converted._keras_mask = mask
+    return converted
+
+
+class Reads:
+    """Variables of the layer's own that are read while it is opened.
+
+    What inner layers read to find their shapes is read in scopes of theirs.
+    """
+
+    def __init__(self):
+        self.variables = []
+
+    def __enter__(self):
+        self._scope = keras.StatelessScope()
+        self._scope.__enter__()
+        known = self._scope.get_current_value
+
+        def get_current_value(variable):
+            if "seed_generator" not in variable.path:
+                self.variables.append(variable)
+            return known(variable)
+
+        self._scope.get_current_value = get_current_value
+
+    def __exit__(self, *error):
+        return self._scope.__exit__(*error)

@@ -1,0 +1,333 @@
+"""One composite layer, called on symbolic tensors; see `opening`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from typing import Any
+
+import keras
+from keras.src.ops.node import Node  # as Operation's own calls make it
+
+from tf_ssl.graph.batch import BATCH, CannotOpen, take_batch_out
+from tf_ssl.graph.sources import Source
+from tf_ssl.graph.symbolic import (
+    Patches,
+    Reads,
+    as_called,
+    pass_mask_on,
+    visible,
+    with_lengths,
+    with_masks,
+)
+
+
+@dataclasses.dataclass(eq=False)
+class Opened:
+    """What a layer did.
+
+    Attributes:
+        inputs: KerasTensors that it was called on.
+        positions: Which of the tensors among its arguments they stand for.
+        outputs: KerasTensors that it returned, in a flat list.
+        nodes: Keras' nodes, each after those that it depends on.
+        inputs_structure: KerasTensors as the layer is called.
+        outputs_structure: As the layer returns them.
+        masks: KerasTensors, masks of the arguments that are no arguments
+            themselves; the last of `inputs` stand for them.
+        trains_otherwise: In training its own code does something else.
+    """
+
+    inputs: list
+    positions: list
+    outputs: list
+    nodes: list
+    inputs_structure: Any
+    outputs_structure: Any
+    masks: list = dataclasses.field(default_factory=list)
+    trains_otherwise: bool = False
+
+
+def runs_its_graph(model) -> bool:
+    """Whether a model with a graph of layers computes what the graph says."""
+    call = type(model).call
+    return getattr(call, "__module__", "").startswith("keras.src.models")
+
+
+class Opener:
+    """Opens a layer, and composite layers inside it.
+
+    Args:
+        is_known: Function from a layer to whether it needs no opening.
+    """
+
+    def __init__(self, is_known):
+        self._is_known = is_known
+        self._anchor = None
+        # While training is tried: what inner layers returned before.
+        self._returned: dict[int, list] | None = None
+        self._seen: dict[int, list] = {}
+
+    def first_that_works(self, layer, arguments) -> Opened:
+        """Opens a layer with its batch left open, or as a size."""
+        if not isinstance(layer, keras.Model):
+            own = type(layer).call
+            if getattr(own, "__module__", "").startswith("keras.src"):
+                raise CannotOpen("it is Keras' own, and has no rule")
+        shapes = [
+            tuple(x.shape)
+            for x in keras.tree.flatten(arguments)
+            if isinstance(x, keras.KerasTensor)
+        ]
+        errors = []
+        for batch in (None, BATCH):
+            try:
+                return self._open_checked(layer, arguments, batch)
+            except CannotOpen as error:
+                errors.append(str(error))
+            except Exception as error:  # whatever the layer's own code raises
+                errors.append(f"{type(error).__name__}: {_first_line(error)}")
+            if not any(s and s[0] is None for s in shapes):
+                break
+        if any(None in s[1:] for s in shapes):
+            errors.append(
+                "sizes of its input are not known: length=… states them, and "
+                "the smaller model takes inputs of that length"
+            )
+        raise CannotOpen("; ".join(dict.fromkeys(errors)))
+
+    def _open_checked(self, layer, arguments, batch):
+        outer, self._seen = self._seen, {}
+        try:
+            opened = self._open(layer, arguments, batch)
+            if getattr(layer, "_call_has_training_arg", False):
+                opened.trains_otherwise = self._trains_otherwise(
+                    layer, arguments, batch, opened
+                )
+            return opened
+        finally:
+            self._seen = outer
+
+    def _trains_otherwise(self, layer, arguments, batch, opened) -> bool:
+        args, kwargs = arguments
+        if "training" in layer.call_signature_parameters[: len(args)]:
+            return True
+        self._returned = {k: list(v) for k, v in self._seen.items()}
+        try:
+            training = self._open(
+                layer, (args, {**kwargs, "training": True}), batch
+            )
+        except Exception:  # whatever the layer's own code raises
+            return True
+        finally:
+            self._returned = None
+        return [_kind(n) for n in training.nodes] != [
+            _kind(n) for n in opened.nodes
+        ]
+
+    def _open(self, layer, arguments, batch) -> Opened:
+        placeholders: dict[int, Any] = {}
+        inputs: list = []
+
+        def placeholder(tensor):
+            shape = tuple(tensor.shape)
+            if shape and shape[0] is None:
+                shape = (batch, *shape[1:])
+            made = keras.KerasTensor(
+                shape, tensor.dtype, name=tensor.name, sparse=tensor.sparse
+            )
+            placeholders[id(tensor)] = made
+            inputs.append(made)
+
+        flat = [
+            x
+            for x in keras.tree.flatten(arguments)
+            if isinstance(x, keras.KerasTensor)
+        ]
+        positions, masks = [], []
+        for i, tensor in enumerate(flat):
+            if id(tensor) not in placeholders:
+                placeholder(tensor)
+                positions.append(i)
+        for tensor in flat:
+            mask = getattr(tensor, "_keras_mask", None)
+            if mask is None:
+                continue
+            if id(mask) not in placeholders:
+                placeholder(mask)
+                masks.append(mask)
+            placeholders[id(tensor)]._keras_mask = placeholders[id(mask)]
+        args, kwargs = keras.tree.map_structure(
+            lambda x: placeholders.get(id(x), x), arguments
+        )
+        structure = args[0] if args else None
+        reads = Reads()
+        before, self._anchor = self._anchor, inputs[0]
+        try:
+            with self._symbolic(layer), reads:
+                args, kwargs = keras.tree.map_structure(
+                    lambda x: as_called(layer, x), (args, kwargs)
+                )
+                kwargs = with_masks(layer, args, kwargs)
+                outputs = keras.tree.map_structure(
+                    self._visible_output, layer.call(*args, **kwargs)
+                )
+        finally:
+            self._anchor = before
+        if reads.variables:
+            raise CannotOpen(
+                f"it reads its variable {reads.variables[0].path} in a way "
+                "that symbolic tensors do not show"
+            )
+        made = [
+            x
+            for x in keras.tree.flatten(outputs)
+            if isinstance(x, keras.KerasTensor)
+        ]
+        if not made:
+            raise CannotOpen("it returns no tensor")
+        found = _nodes_of(made, {id(t) for t in inputs})
+        for node in found:
+            take_batch_out(node)
+        return Opened(inputs, positions, made, found, structure, outputs, masks)
+
+    def _visible_output(self, x):
+        is_number = keras.ops.is_tensor(x) and not isinstance(
+            x, keras.KerasTensor
+        )
+        return Source(x)(self._anchor) if is_number else x
+
+    @contextlib.contextmanager
+    def _symbolic(self, layer):
+        """Makes visible what symbolic tensors do not show; see the module."""
+        made: dict[int, Any] = {}
+        anchor = self._anchor
+
+        def source(value, dtype=None):
+            if id(value) not in made:
+                made[id(value)] = (value, Source(value, dtype)(anchor))
+            return made[id(value)][1]
+
+        before = {}
+        for name, value in list(vars(layer).items()):
+            replaced = visible(layer, value, source)
+            if replaced is not None:
+                before[name] = value
+                # Not by setattr: Keras tracks what is assigned to a layer.
+                layer.__dict__[name] = replaced
+        patches = Patches(anchor)
+        call = keras.Layer.__call__
+
+        def layer_call(inner, *args, **kwargs):
+            flat = keras.tree.flatten((args, kwargs))
+            is_symbolic = any(isinstance(x, keras.KerasTensor) for x in flat)
+            if args and not is_symbolic:
+                args = keras.tree.map_structure(
+                    lambda x: source(x) if keras.ops.is_tensor(x) else x, args
+                )
+                is_symbolic = True
+            if not is_symbolic or self._is_known(inner):
+                outputs = call(inner, *args, **kwargs)
+                if isinstance(inner, keras.layers.EinsumDense):
+                    return with_lengths(inner, args, outputs)
+                return outputs
+            return self._inner(inner, args, kwargs, call)
+
+        try:
+            keras.Layer.__call__ = layer_call
+            with patches:
+                yield
+        finally:
+            keras.Layer.__call__ = call
+            layer.__dict__.update(before)
+
+    def _inner(self, layer, args, kwargs, call):
+        """The call of a composite layer inside: opened in turn."""
+        if self._returned is not None:
+            returned = self._returned.get(id(layer))
+            if returned:
+                return _node_of(layer, args, kwargs, returned.pop(0), None)
+        if isinstance(layer, keras.Model) and runs_its_graph(layer):
+            return call(layer, *args, **kwargs)
+        try:
+            if not layer.built:
+                raise CannotOpen("it is not built")
+            opened = self.first_that_works(layer, (args, kwargs))
+        except CannotOpen as error:
+            try:
+                outputs = call(layer, *args, **kwargs)
+            except Exception:  # whatever the layer's own code raises
+                raise CannotOpen(f"{layer.name} in it: {error}") from error
+            self._seen.setdefault(id(layer), []).append(outputs)
+            return outputs
+        outputs = opened.outputs_structure
+        self._seen.setdefault(id(layer), []).append(outputs)
+        outputs = _node_of(layer, args, kwargs, outputs, opened)
+        pass_mask_on(layer, args, kwargs, outputs)
+        return outputs
+
+
+def _node_of(layer, args, kwargs, outputs, opened):
+    """Fresh tensors of a layer's outputs, with a node that made them."""
+    fresh: dict[int, Any] = {}
+
+    def renewed(x):
+        if not isinstance(x, keras.KerasTensor):
+            return x
+        if id(x) not in fresh:
+            fresh[id(x)] = keras.KerasTensor(x.shape, x.dtype)
+        return fresh[id(x)]
+
+    outputs = keras.tree.map_structure(renewed, outputs)
+    tensors = [
+        x
+        for x in keras.tree.flatten(outputs)
+        if isinstance(x, keras.KerasTensor)
+    ]
+    node = Node(layer, call_args=args, call_kwargs=kwargs, outputs=tensors)
+    node.opened = opened
+    return outputs
+
+
+def _kind(node):
+    op = node.operation
+    return id(op) if isinstance(op, keras.Layer) else type(op).__name__
+
+
+def _first_line(error):
+    """What went wrong, without what Keras puts around it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [
+        re.sub(r"\x1b\[\d+m", "", line)
+        for line in lines
+        if line
+        and "Exception encountered when calling" not in line
+        and "Could not automatically infer" not in line
+        and "Error encountered" not in line
+    ]
+    return lines[0][:200] if lines else ""
+
+
+def _nodes_of(outputs, inputs) -> list:
+    """Nodes that lead to tensors, each after those that it depends on."""
+    found, done = [], set()
+    waiting = [(t, False) for t in reversed(outputs)]
+    while waiting:
+        tensor, is_ready = waiting.pop()
+        if id(tensor) in inputs:
+            continue
+        history = getattr(tensor, "_keras_history", None)
+        if history is None or history.operation is None:
+            raise CannotOpen("a tensor comes from outside of it")
+        node = history.operation._inbound_nodes[history.node_index]
+        if id(node) in done:
+            continue
+        if is_ready:
+            done.add(id(node))
+            found.append(node)
+            continue
+        waiting.append((tensor, True))
+        if not isinstance(node.operation, Source):
+            waiting += [(t, False) for t in reversed(node.input_tensors)]
+    return found
