@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import traceback
 from typing import Any
 
 import keras
 from keras.src.ops.node import Node  # as Operation's own calls make it
 
-from tf_ssl.graph.batch import BATCH, CannotOpen, take_batch_out
+from tf_ssl.graph.batch import Batch, CannotOpen, in_rows
 from tf_ssl.graph.sources import Source
 from tf_ssl.graph.symbolic import (
     Patches,
@@ -34,6 +35,7 @@ class Opened:
         nodes: Keras' nodes, each after those that it depends on.
         inputs_structure: KerasTensors as the layer is called.
         outputs_structure: As the layer returns them.
+        batch: The size that stands for the batch.
         masks: KerasTensors, masks of the arguments that are no arguments
             themselves; the last of `inputs` stand for them.
         trains_otherwise: In training its own code does something else.
@@ -45,6 +47,7 @@ class Opened:
     nodes: list
     inputs_structure: Any
     outputs_structure: Any
+    batch: Batch
     masks: list = dataclasses.field(default_factory=list)
     trains_otherwise: bool = False
 
@@ -60,10 +63,12 @@ class Opener:
 
     Args:
         is_known: Function from a layer to whether it needs no opening.
+        batch: `Batch` of a size that no size in the layer is a multiple of.
     """
 
-    def __init__(self, is_known):
+    def __init__(self, is_known, batch):
         self._is_known = is_known
+        self._batch = batch
         self._anchor = None
         # While training is tried: what inner layers returned before.
         self._returned: dict[int, list] | None = None
@@ -75,65 +80,74 @@ class Opener:
             own = type(layer).call
             if getattr(own, "__module__", "").startswith("keras.src"):
                 raise CannotOpen("it is Keras' own, and has no rule")
+        if layer.activity_regularizer is not None:
+            raise CannotOpen("it has an activity regularizer itself")
         shapes = [
             tuple(x.shape)
             for x in keras.tree.flatten(arguments)
             if isinstance(x, keras.KerasTensor)
         ]
-        errors = []
-        for batch in (None, BATCH):
+        if not shapes:
+            raise CannotOpen("it is called on no tensor")
+        for size in (None, self._batch.size):
             try:
-                return self._open_checked(layer, arguments, batch)
+                self._batch.is_used |= size is not None
+                return self._open_checked(layer, arguments, size)
             except CannotOpen as error:
-                errors.append(str(error))
+                reason = str(error)
             except Exception as error:  # whatever the layer's own code raises
-                errors.append(f"{type(error).__name__}: {_first_line(error)}")
+                reason = _said(error)
             if not any(s and s[0] is None for s in shapes):
                 break
         if any(None in s[1:] for s in shapes):
-            errors.append(
-                "sizes of its input are not known: length=… states them, and "
+            reason += (
+                "; sizes of its input are not known: length=… states them, and "
                 "the smaller model takes inputs of that length"
             )
-        raise CannotOpen("; ".join(dict.fromkeys(errors)))
+        raise CannotOpen(reason)
 
-    def _open_checked(self, layer, arguments, batch):
+    def _open_checked(self, layer, arguments, size):
         outer, self._seen = self._seen, {}
         try:
-            opened = self._open(layer, arguments, batch)
+            opened = self._open(layer, arguments, size)
             if getattr(layer, "_call_has_training_arg", False):
                 opened.trains_otherwise = self._trains_otherwise(
-                    layer, arguments, batch, opened
+                    layer, arguments, size, opened
                 )
             return opened
         finally:
             self._seen = outer
 
-    def _trains_otherwise(self, layer, arguments, batch, opened) -> bool:
+    def _trains_otherwise(self, layer, arguments, size, opened) -> bool:
         args, kwargs = arguments
         if "training" in layer.call_signature_parameters[: len(args)]:
             return True
         self._returned = {k: list(v) for k, v in self._seen.items()}
         try:
             training = self._open(
-                layer, (args, {**kwargs, "training": True}), batch
+                layer, (args, {**kwargs, "training": True}), size
             )
         except Exception:  # whatever the layer's own code raises
             return True
         finally:
             self._returned = None
-        return [_kind(n) for n in training.nodes] != [
-            _kind(n) for n in opened.nodes
-        ]
+        if signature(training) != signature(opened):
+            return True
+        for ours, other in zip(opened.nodes, training.nodes, strict=True):
+            # Not False for good where the layer would hand True on.
+            if other.arguments.kwargs.get("training"):
+                if kwargs.get("training") is None:
+                    ours.arguments.kwargs.pop("training", None)
+        return False
 
-    def _open(self, layer, arguments, batch) -> Opened:
+    def _open(self, layer, arguments, size) -> Opened:
         placeholders: dict[int, Any] = {}
         inputs: list = []
 
         def placeholder(tensor):
             shape = tuple(tensor.shape)
             if shape and shape[0] is None:
-                shape = (batch, *shape[1:])
+                shape = (size, *shape[1:])
             made = keras.KerasTensor(
                 shape, tensor.dtype, name=tensor.name, sparse=tensor.sparse
             )
@@ -163,7 +177,8 @@ class Opener:
         )
         structure = args[0] if args else None
         reads = Reads()
-        before, self._anchor = self._anchor, inputs[0]
+        before = self._anchor
+        self._anchor = next((t for t in inputs if t.shape), inputs[0])
         try:
             with self._symbolic(layer), reads:
                 args, kwargs = keras.tree.map_structure(
@@ -173,53 +188,53 @@ class Opener:
                 outputs = keras.tree.map_structure(
                     self._visible_output, layer.call(*args, **kwargs)
                 )
+            reads.refuse()
+            made = [
+                x
+                for x in keras.tree.flatten(outputs)
+                if isinstance(x, keras.KerasTensor)
+            ]
+            if not made:
+                raise CannotOpen("it returns no tensor")
+            found = []
+            for node in _nodes_of(made, {id(t) for t in inputs}):
+                found += self._batch.taken_out(node, self._anchor)
+                found.append(node)
         finally:
             self._anchor = before
-        if reads.variables:
-            raise CannotOpen(
-                f"it reads its variable {reads.variables[0].path} in a way "
-                "that symbolic tensors do not show"
-            )
-        made = [
-            x
-            for x in keras.tree.flatten(outputs)
-            if isinstance(x, keras.KerasTensor)
-        ]
-        if not made:
-            raise CannotOpen("it returns no tensor")
-        found = _nodes_of(made, {id(t) for t in inputs})
-        for node in found:
-            take_batch_out(node)
-        return Opened(inputs, positions, made, found, structure, outputs, masks)
+        return Opened(
+            inputs,
+            positions,
+            made,
+            found,
+            structure,
+            outputs,
+            self._batch,
+            masks,
+        )
+
+    def _source(self, value, dtype=None):
+        if self._batch.has_rows(value):
+            return in_rows(self._batch.row(value), self._anchor)
+        return Source(value, dtype)(self._anchor)
 
     def _visible_output(self, x):
         is_number = keras.ops.is_tensor(x) and not isinstance(
             x, keras.KerasTensor
         )
-        return Source(x)(self._anchor) if is_number else x
+        return self._source(x) if is_number else x
 
     @contextlib.contextmanager
     def _symbolic(self, layer):
-        """Makes visible what symbolic tensors do not show; see the module."""
+        """Makes visible what symbolic tensors do not show; see `opening`."""
         made: dict[int, Any] = {}
-        anchor = self._anchor
 
         def source(value, dtype=None):
             if id(value) not in made:
-                made[id(value)] = (value, Source(value, dtype)(anchor))
+                made[id(value)] = (value, self._source(value, dtype))
             return made[id(value)][1]
 
-        before = {}
-        for name, value in list(vars(layer).items()):
-            replaced = visible(layer, value, source)
-            if replaced is not None:
-                before[name] = value
-                # Not by setattr: Keras tracks what is assigned to a layer.
-                layer.__dict__[name] = replaced
-        patches = Patches(anchor)
-        call = keras.Layer.__call__
-
-        def layer_call(inner, *args, **kwargs):
+        def layer_call(call, inner, *args, **kwargs):
             flat = keras.tree.flatten((args, kwargs))
             is_symbolic = any(isinstance(x, keras.KerasTensor) for x in flat)
             if args and not is_symbolic:
@@ -227,6 +242,11 @@ class Opener:
                     lambda x: source(x) if keras.ops.is_tensor(x) else x, args
                 )
                 is_symbolic = True
+            if is_symbolic and _is_unbuilt(inner):
+                raise CannotOpen(
+                    f"{inner.name} in it is not built: call the model on data "
+                    "once"
+                )
             if not is_symbolic or self._is_known(inner):
                 outputs = call(inner, *args, **kwargs)
                 if isinstance(inner, keras.layers.EinsumDense):
@@ -234,12 +254,22 @@ class Opener:
                 return outputs
             return self._inner(inner, args, kwargs, call)
 
+        before = dict(vars(layer))
+        shown = {}
+        for name, value in before.items():
+            # Keras' lists of variables and layers are not what `call` reads.
+            if name in _LISTS_OF_KERAS:
+                continue
+            replaced = visible(layer, value, source)
+            if replaced is not None:
+                shown[name] = replaced
         try:
-            keras.Layer.__call__ = layer_call
-            with patches:
+            # Not by setattr: Keras tracks what is assigned to a layer.
+            layer.__dict__.update(shown)
+            with Patches(self._anchor, self._batch, layer_call):
                 yield
         finally:
-            keras.Layer.__call__ = call
+            layer.__dict__.clear()
             layer.__dict__.update(before)
 
     def _inner(self, layer, args, kwargs, call):
@@ -251,8 +281,6 @@ class Opener:
         if isinstance(layer, keras.Model) and runs_its_graph(layer):
             return call(layer, *args, **kwargs)
         try:
-            if not layer.built:
-                raise CannotOpen("it is not built")
             opened = self.first_that_works(layer, (args, kwargs))
         except CannotOpen as error:
             try:
@@ -266,6 +294,87 @@ class Opener:
         outputs = _node_of(layer, args, kwargs, outputs, opened)
         pass_mask_on(layer, args, kwargs, outputs)
         return outputs
+
+
+# Attributes of `keras.Layer` that are not the user's.
+_LISTS_OF_KERAS = {
+    *("_trainable_variables", "_non_trainable_variables", "_layers"),
+    *("_metrics", "_seed_generators", "_losses", "_inbound_nodes"),
+    *("_outbound_nodes", "_tracker", "_loss_ids", "_functional"),
+}
+
+
+def _is_unbuilt(layer) -> bool:
+    """Whether calling a layer might make variables."""
+    own = getattr(type(layer).build, "__module__", "")
+    has_none = own == "keras.src.layers.layer" and not layer._layers
+    return not layer.built and not has_none
+
+
+def signature(opened) -> list:
+    """What says whether two openings of a layer did the same.
+
+    But for the argument `training` of calls, and the size of the batch.
+    """
+    numbers = {id(t): i for i, t in enumerate(opened.inputs)}
+
+    def said(x):
+        if isinstance(x, keras.KerasTensor):
+            return numbers.get(id(x), "mask")
+        if isinstance(x, keras.Variable | keras.Operation):
+            return id(x)
+        if keras.ops.is_tensor(x) or hasattr(x, "tobytes"):
+            x = keras.ops.convert_to_numpy(x)
+            return (x.shape, str(x.dtype), x.tobytes())
+        return x if isinstance(x, int | float | str | None) else str(x)
+
+    def all_said(structure):
+        return [said(x) for x in keras.tree.flatten(structure)]
+
+    found: list = []
+    for node in opened.nodes:
+        op = node.operation
+        kwargs = dict(node.arguments.kwargs)
+        kwargs.pop("training", None)
+        if isinstance(op, keras.Layer):
+            held = [id(op)]
+        elif isinstance(op, Source):
+            held = [said(op.value)]
+        else:
+            held = [type(op).__name__] + [
+                (k, all_said(v))
+                for k, v in sorted(vars(op).items())
+                if k[0] != "_" and k != "name"
+            ]
+        found.append(
+            (
+                held,
+                [] if isinstance(op, Source) else all_said(node.arguments.args),
+                sorted((k, all_said(v)) for k, v in kwargs.items()),
+                [opened.batch.without(t.shape) for t in node.outputs],
+                signature(node.opened)
+                if getattr(node, "opened", None) is not None
+                else None,
+            )
+        )
+        for tensor in node.outputs:
+            numbers[id(tensor)] = len(numbers)
+    return [*found, all_said(opened.outputs_structure)]
+
+
+def _said(error) -> str:
+    """What went wrong in a layer's own code, and where."""
+    said = f"{type(error).__name__}: {_first_line(error)}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not re.search(r"[/\\](keras|tf_ssl|tensorflow)[/\\]", frame.filename)
+    ]
+    if not frames:
+        return said
+    last = frames[-1]
+    name = re.split(r"[/\\]", last.filename)[-1]
+    return f"{said}, at {name}:{last.lineno}: {last.line}"
 
 
 def _node_of(layer, args, kwargs, outputs, opened):
@@ -288,11 +397,6 @@ def _node_of(layer, args, kwargs, outputs, opened):
     node = Node(layer, call_args=args, call_kwargs=kwargs, outputs=tensors)
     node.opened = opened
     return outputs
-
-
-def _kind(node):
-    op = node.operation
-    return id(op) if isinstance(op, keras.Layer) else type(op).__name__
 
 
 def _first_line(error):

@@ -11,11 +11,12 @@ for is a number that stands out (`BATCH`) and is taken out again.
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import keras
 
-from tf_ssl.graph.batch import CannotOpen
-from tf_ssl.graph.opener import Opened, Opener, runs_its_graph
+from tf_ssl.graph.batch import CannotOpen, batches_for
+from tf_ssl.graph.opener import Opened, Opener, runs_its_graph, signature
 
 __all__ = [
     "Opened",
@@ -26,20 +27,32 @@ __all__ = [
 ]
 
 
+# Layers show symbolic tensors while they are opened: one thread at a time.
+_lock = threading.RLock()
+
+
 @contextlib.contextmanager
 def nodes_forgotten(model):
-    """Calls that are made meanwhile leave no trace in a model's layers."""
-    operations = _all_operations(model)
-    before = [
-        (op, len(op._inbound_nodes), len(op._outbound_nodes))
-        for op in operations
-    ]
-    try:
-        yield
-    finally:
-        for op, inbound, outbound in before:
-            del op._inbound_nodes[inbound:]
-            del op._outbound_nodes[outbound:]
+    """Calls that are made meanwhile leave no trace in a model's layers.
+
+    Other threads wait.
+    """
+    with _lock:
+        operations = _all_operations(model)
+        before = [
+            (op, len(op._inbound_nodes), len(op._outbound_nodes), op._called)
+            if isinstance(op, keras.Layer)
+            else (op, len(op._inbound_nodes), len(op._outbound_nodes), None)
+            for op in operations
+        ]
+        try:
+            yield
+        finally:
+            for op, inbound, outbound, called in before:
+                del op._inbound_nodes[inbound:]
+                del op._outbound_nodes[outbound:]
+                if called is not None:
+                    op._called = called
 
 
 def _all_operations(model):
@@ -70,8 +83,8 @@ def open_layer(layer, node, is_known) -> Opened:
     """
     if getattr(node, "opened", None) is not None:
         return node.opened  # with the layer around it
-    return Opener(is_known).first_that_works(
-        layer, (node.arguments.args, node.arguments.kwargs)
+    return _opened(
+        layer, (node.arguments.args, node.arguments.kwargs), is_known
     )
 
 
@@ -95,7 +108,19 @@ def open_model(model, is_known, length=None) -> Opened:
         lambda t: keras.KerasTensor(stated(t.shape), t.dtype, name=t.name),
         structure,
     )
-    return Opener(is_known).first_that_works(model, ((structure,), {}))
+    return _opened(model, ((structure,), {}), is_known)
+
+
+def _opened(layer, arguments, is_known) -> Opened:
+    batch, other = batches_for(layer, arguments)
+    opened = Opener(is_known, batch).first_that_works(layer, arguments)
+    if batch.is_used:
+        again = Opener(is_known, other).first_that_works(layer, arguments)
+        if signature(again) != signature(opened):
+            raise CannotOpen(
+                "it computes with the size of its batch, or with random numbers"
+            )
+    return opened
 
 
 def _input_of(model):

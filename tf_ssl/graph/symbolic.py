@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
+import threading
 
 import keras
 import numpy as np
 
-from tf_ssl.graph.batch import BATCH
-from tf_ssl.graph.sources import Rows
+from tf_ssl.graph.batch import CannotOpen, in_rows
 
 
 def with_lengths(layer, args, outputs):
@@ -29,7 +30,24 @@ def with_lengths(layer, args, outputs):
 
 
 def visible(layer, value, source):
-    """A symbolic tensor for what a layer holds; None where it needs none."""
+    """A symbolic tensor for what a layer holds; None where it needs none.
+
+    In lists, tuples and dicts too, of which there are others then.
+    """
+    if isinstance(value, list | tuple | dict):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        made = {key: visible(layer, x, source) for key, x in list(items)}
+        if all(x is None for x in made.values()):
+            return None
+        if isinstance(value, dict):
+            return {
+                k: x if made[k] is None else made[k] for k, x in value.items()
+            }
+        made = [x if made[i] is None else made[i] for i, x in enumerate(value)]
+        if isinstance(value, tuple):
+            is_named = hasattr(value, "_fields")
+            return type(value)(*made) if is_named else tuple(made)
+        return made
     if isinstance(value, keras.Variable):
         dtype = str(value.dtype)
         if "float" in dtype and value._autocast:
@@ -81,54 +99,94 @@ def _mask_of(value):
 
 
 class Patches:
-    """Functions of keras.ops that ask for more than symbolic tensors know."""
+    """Functions of Keras that ask for more than symbolic tensors know.
 
-    def __init__(self, anchor):
+    They are themselves again for other threads, and afterwards.
+
+    Args:
+        anchor: KerasTensor with the batch on its first axis.
+        batch: `Batch`.
+        layer_call: Function (`keras.Layer.__call__`, layer, *args, **kwargs)
+            that is called in place of it.
+    """
+
+    def __init__(self, anchor, batch, layer_call):
         self._anchor = anchor
-        self._originals: dict = {}
+        self._batch = batch
+        self._layer_call = layer_call
+        self._before: list = []
 
     def __enter__(self):
-        for name in ("convert_to_tensor", "tile", "broadcast_to"):
-            self._originals[name] = getattr(keras.ops, name)
-            setattr(keras.ops, name, getattr(self, f"_{name}"))
+        thread = threading.get_ident()
+
+        def patch(owner, name, function):
+            original = getattr(owner, name)
+
+            @functools.wraps(original)
+            def patched(*args, **kwargs):
+                if threading.get_ident() != thread:
+                    return original(*args, **kwargs)
+                return function(original, *args, **kwargs)
+
+            self._before.append((owner, name, original))
+            setattr(owner, name, patched)
+
+        patch(keras.ops, "convert_to_tensor", self._convert_to_tensor)
+        patch(keras.ops, "tile", self._tile)
+        patch(keras.ops, "repeat", self._repeat)
+        patch(keras.ops, "broadcast_to", self._broadcast_to)
+        patch(keras.KerasTensor, "__getitem__", self._get_item)
+        patch(keras.Layer, "__call__", self._layer_call)
 
     def __exit__(self, *error):
-        for name, original in self._originals.items():
-            setattr(keras.ops, name, original)
+        for owner, name, original in reversed(self._before):
+            setattr(owner, name, original)
 
-    def _convert_to_tensor(self, x, dtype=None, *args, **kwargs):
+    def _convert_to_tensor(self, original, x, dtype=None, *args, **kwargs):
         if isinstance(x, keras.KerasTensor):
             return x if dtype is None else keras.ops.cast(x, dtype)
-        return self._originals["convert_to_tensor"](x, dtype, *args, **kwargs)
+        return original(x, dtype, *args, **kwargs)
 
-    def _in_rows(self, x):
-        """X for each example of the batch."""
-        return Rows()(x, self._anchor)
+    def _get_item(self, original, x, key):
+        # Keras takes no slice, None or ... that is not in a tuple.
+        is_alone = not isinstance(key, tuple | list | keras.KerasTensor)
+        return original(x, (key,) if is_alone else key)
 
-    def _tile(self, x, repeats):
+    def _has_one_row(self, x) -> bool:
+        return isinstance(x, keras.KerasTensor) and x.shape[:1] == (1,)
+
+    def _is_batch(self, size) -> bool:
+        return isinstance(size, int) and size == self._batch.size
+
+    def _tile(self, original, x, repeats):
         if (
-            isinstance(x, keras.KerasTensor)
+            self._has_one_row(x)
             and isinstance(repeats, list | tuple)
             and len(repeats) == len(x.shape)
-            and repeats[0] == BATCH
-            and x.shape[0] == 1
+            and self._is_batch(repeats[0])
         ):
             if any(n != 1 for n in repeats[1:]):
-                x = self._originals["tile"](x, (1, *repeats[1:]))
-            return self._in_rows(x)
-        return self._originals["tile"](x, repeats)
+                x = original(x, (1, *repeats[1:]))
+            return in_rows(x, self._anchor)
+        return original(x, repeats)
 
-    def _broadcast_to(self, x, shape):
+    def _repeat(self, original, x, repeats, axis=None):
+        if axis == 0 and self._has_one_row(x) and self._is_batch(repeats):
+            return in_rows(x, self._anchor)
+        return original(x, repeats, axis)
+
+    def _broadcast_to(self, original, x, shape):
         if (
             isinstance(x, keras.KerasTensor)
+            and isinstance(shape, list | tuple)
             and len(shape)
-            and shape[0] == BATCH
+            and self._is_batch(shape[0])
             and (len(x.shape) < len(shape) or x.shape[0] == 1)
         ):
             if tuple(x.shape) != (1, *shape[1:]):
-                x = self._originals["broadcast_to"](x, (1, *shape[1:]))
-            return self._in_rows(x)
-        return self._originals["broadcast_to"](x, shape)
+                x = original(x, (1, *shape[1:]))
+            return in_rows(x, self._anchor)
+        return original(x, shape)
 
 
 def as_called(layer, x):
@@ -145,25 +203,38 @@ def as_called(layer, x):
 
 
 class Reads:
-    """Variables of the layer's own that are read while it is opened.
+    """What a layer's own code does that symbolic tensors do not show.
 
     What inner layers read to find their shapes is read in scopes of theirs.
     """
 
     def __init__(self):
-        self.variables = []
+        self._variables: list = []
 
     def __enter__(self):
-        self._scope = keras.StatelessScope()
+        self._scope = keras.StatelessScope(collect_losses=True)
         self._scope.__enter__()
         known = self._scope.get_current_value
 
         def get_current_value(variable):
-            if "seed_generator" not in variable.path:
-                self.variables.append(variable)
+            self._variables.append(variable)
             return known(variable)
 
         self._scope.get_current_value = get_current_value
 
     def __exit__(self, *error):
         return self._scope.__exit__(*error)
+
+    def refuse(self) -> None:
+        """Raises CannotOpen if there was any of it."""
+        for variable in self._variables:
+            if "seed_generator" in variable.path:
+                raise CannotOpen("it draws random numbers itself")
+            raise CannotOpen(
+                f"it reads its variable {variable.path} in a way that symbolic "
+                "tensors do not show"
+            )
+        if self._scope.state_mapping:
+            raise CannotOpen("it assigns to a variable")
+        if self._scope.losses:
+            raise CannotOpen("it adds a loss (add_loss)")

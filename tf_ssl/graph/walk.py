@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from tf_ssl.graph import opening
-from tf_ssl.graph.batch import CannotOpen, without_batch
+from tf_ssl.graph.batch import Batch, CannotOpen
 from tf_ssl.graph.sources import Source
 
 
@@ -131,6 +131,7 @@ class Graph:
         inputs_structure: Structure that `model` is called with.
         outputs_structure: Structure that it returns.
         closed: (layer's name, reason) of composite layers that do not open.
+        batch: The size that stood for the batch while it was opened, or None.
     """
 
     model: Any
@@ -140,6 +141,7 @@ class Graph:
     inputs_structure: Any = None
     outputs_structure: Any = None
     closed: list = dataclasses.field(default_factory=list)
+    batch: Batch | None = None
 
     def calls(self) -> list[Call]:
         """All `Call`s, those of nested graphs in their place."""
@@ -243,20 +245,23 @@ class _Builder:
         env: dict[int, Tensor] = {}
         graph = Graph(
             layer,
-            [self._new(env, t) for t in opened.inputs],
+            [self._new(env, t, opened.batch) for t in opened.inputs],
             [],
             [],
             opened.inputs_structure,
             opened.outputs_structure,
+            batch=opened.batch,
         )
         for node in opened.nodes:
             self._node(node, graph, env, parent)
         graph.outputs = [env[id(t)] for t in opened.outputs]
         return graph
 
-    def _new(self, env, tensor) -> Tensor:
+    def _new(self, env, tensor, batch=None) -> Tensor:
         # What was opened at a stated batch size holds for any.
-        shape = without_batch(tensor.shape)
+        shape = tuple(tensor.shape)
+        if batch is not None:
+            shape = batch.without(shape)
         made = Tensor(shape, str(tensor.dtype), tensor.name)
         env[id(tensor)] = made
         return made
@@ -280,7 +285,7 @@ class _Builder:
         args, kwargs = keras.tree.map_structure(
             tensor_of, (node.arguments.args, node.arguments.kwargs)
         )
-        outputs = [self._new(env, t) for t in node.outputs]
+        outputs = [self._new(env, t, graph.batch) for t in node.outputs]
         if isinstance(op, Source):
             graph.items.append(Call(op, (), {}, [], outputs, parent))
             return
