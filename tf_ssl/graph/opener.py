@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import re
 import traceback
 from typing import Any
@@ -120,7 +121,7 @@ class Opener:
 
     def _trains_otherwise(self, layer, arguments, size, opened) -> bool:
         args, kwargs = arguments
-        if "training" in layer.call_signature_parameters[: len(args)]:
+        if "training" in positional(layer, args):
             return True
         self._returned = {k: list(v) for k, v in self._seen.items()}
         try:
@@ -185,6 +186,10 @@ class Opener:
                     lambda x: as_called(layer, x), (args, kwargs)
                 )
                 kwargs = with_masks(layer, args, kwargs)
+                if getattr(layer, "_call_has_training_arg", False):
+                    if "training" not in positional(layer, args):
+                        # As within a call that says nothing of it.
+                        kwargs = {"training": None, **kwargs}
                 outputs = keras.tree.map_structure(
                     self._visible_output, layer.call(*args, **kwargs)
                 )
@@ -311,6 +316,11 @@ def _is_unbuilt(layer) -> bool:
     return not layer.built and not has_none
 
 
+def positional(layer, args) -> list:
+    """Names of the arguments that a layer is given by position."""
+    return list(inspect.signature(layer.call).parameters)[: len(args)]
+
+
 def signature(opened) -> list:
     """What says whether two openings of a layer did the same.
 
@@ -410,7 +420,8 @@ def _first_line(error):
         and "Could not automatically infer" not in line
         and "Error encountered" not in line
     ]
-    return lines[0][:200] if lines else ""
+    # The first sentence is enough.
+    return lines[0].split(". ")[0].rstrip(".") if lines else ""
 
 
 def _nodes_of(outputs, inputs) -> list:

@@ -11,6 +11,7 @@ for is a number that stands out (`BATCH`) and is taken out again.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import threading
 
 import keras
@@ -83,9 +84,14 @@ def open_layer(layer, node, is_known) -> Opened:
     """
     if getattr(node, "opened", None) is not None:
         return node.opened  # with the layer around it
-    return _opened(
-        layer, (node.arguments.args, node.arguments.kwargs), is_known
-    )
+    kwargs = dict(node.arguments.kwargs)
+    # A model that is told passes that on in place of what the node has.
+    stated = kwargs.pop("training", None)
+    opened = _opened(layer, (node.arguments.args, kwargs), is_known)
+    default = inspect.signature(layer.call).parameters.get("training")
+    if stated and stated is not default.default:
+        opened.trains_otherwise = True
+    return opened
 
 
 def open_model(model, is_known, length=None) -> Opened:

@@ -36,6 +36,7 @@ class Rewriter:
         self._memo: dict = {}
         self._sources: dict[int, object] = {}
         self._activations: dict[int, object] = {}
+        self._dropouts: dict[int, bool] = {}
         # Operations, in place of a layer that passed masks on, do not: then
         # layers are given masks as arguments.
         self._carries_masks = False
@@ -200,7 +201,8 @@ class Rewriter:
 
     def _nested(self, nested, env, chain):
         graph = nested.graph
-        if not nested.is_model and self.opens(nested):
+        is_drop = nested.trains_otherwise and self._is_dropout(nested)
+        if not nested.is_model and not is_drop and self.opens(nested):
             for item in graph.items:
                 self._item(item, env, None)
             for tensor, mask in zip(nested.outputs, nested.masks, strict=True):
@@ -212,6 +214,8 @@ class Rewriter:
             return None
         key = id(nested.op)
         args, kwargs = self._filled(nested, env)
+        if is_drop:
+            args, kwargs = args[:1], {}
         if nested.is_model:
             if key not in self._made:
                 made = self._model(graph, nested)
@@ -222,26 +226,28 @@ class Rewriter:
                 self._made[key] = made
             new = self._made[key]
         else:
-            new = self._closed(nested)
-            if isinstance(new, keras.layers.Dropout):
-                args, kwargs = args[:1], {}
+            new = self._successor(nested.op, nested.parent)
         outputs = new(*args, **kwargs)
         flat = [x for x in keras.tree.flatten(outputs) if x is not None]
         for tensor, value in zip(nested.outputs, flat, strict=True):
             env[id(tensor)] = value
         return None if chain is None else [*chain, new]
 
-    def _closed(self, nested):
-        """What stands in for a composite layer that is not opened."""
+    def _is_dropout(self, nested) -> bool:
+        """Whether a Dropout, which it makes, stands in for a layer."""
         op, key = nested.op, id(nested.op)
         tensors = [x for x in nested.args if isinstance(x, Tensor)]
-        if key not in self._made and nested.trains_otherwise and tensors:
+        if key not in self._dropouts:
+            self._dropouts[key] = False
             name = path_of(op, nested.parent, "_")
-            dropout = as_dropout(op, tensors[0].shape, name)
+            dropout = None
+            if len(tensors) == 1 and not op.trainable_variables:
+                dropout = as_dropout(op, tensors[0].shape, name)
             if dropout is not None:
                 dropout.name = self._named(name)
                 self._made[key] = dropout
-        return self._successor(op, nested.parent)
+                self._dropouts[key] = True
+        return self._dropouts[key]
 
     def _successor(self, op, parent):
         key = id(op)

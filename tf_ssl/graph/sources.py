@@ -38,7 +38,10 @@ class Rows(keras.Operation):
         ops = keras.ops
         first = anchor[(slice(None), *[0] * (len(anchor.shape) - 1))]
         zeros = ops.cast(ops.zeros_like(first), x.dtype)
-        return x + ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        zeros = ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        # In this order: Keras takes a second argument of shape [n, 1] for a
+        # bias of n channels.
+        return ops.add(zeros, x)
 
     def compute_output_spec(self, x, anchor):
         return keras.KerasTensor((anchor.shape[0], *x.shape[1:]), x.dtype)

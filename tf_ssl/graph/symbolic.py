@@ -136,6 +136,7 @@ class Patches:
         patch(keras.ops, "repeat", self._repeat)
         patch(keras.ops, "broadcast_to", self._broadcast_to)
         patch(keras.KerasTensor, "__getitem__", self._get_item)
+        patch(keras.Layer, "add_loss", self._add_loss)
         patch(keras.Layer, "__call__", self._layer_call)
 
     def __exit__(self, *error):
@@ -151,6 +152,9 @@ class Patches:
         # Keras takes no slice, None or ... that is not in a tuple.
         is_alone = not isinstance(key, tuple | list | keras.KerasTensor)
         return original(x, (key,) if is_alone else key)
+
+    def _add_loss(self, original, layer, loss):
+        raise CannotOpen("it adds a loss itself (add_loss)")
 
     def _has_one_row(self, x) -> bool:
         return isinstance(x, keras.KerasTensor) and x.shape[:1] == (1,)
@@ -237,4 +241,4 @@ class Reads:
         if self._scope.state_mapping:
             raise CannotOpen("it assigns to a variable")
         if self._scope.losses:
-            raise CannotOpen("it adds a loss (add_loss)")
+            raise CannotOpen("it adds a loss itself (add_loss)")
