@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import pathlib
 import re
 import traceback
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras.src.ops.node import Node  # as Operation's own calls make it
 
+from tf_ssl.graph import symbolic
 from tf_ssl.graph.batch import Batch, CannotOpen, in_rows
 from tf_ssl.graph.sources import Source
 from tf_ssl.graph.symbolic import (
@@ -378,13 +382,20 @@ def _said(error) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not re.search(r"[/\\](keras|tf_ssl|tensorflow)[/\\]", frame.filename)
+        if not any(map(pathlib.Path(frame.filename).is_relative_to, _NOT_THEIRS))
     ]
     if not frames:
         return said
     last = frames[-1]
-    name = re.split(r"[/\\]", last.filename)[-1]
+    name = pathlib.Path(last.filename).name
     return f"{said}, at {name}:{last.lineno}: {last.line}"
+
+
+# Where a layer's own code is not: Keras, TensorFlow, NumPy and this package.
+_NOT_THEIRS = [
+    pathlib.Path(module.__file__).parent
+    for module in (keras, tf, np, symbolic)
+]
 
 
 def _node_of(layer, args, kwargs, outputs, opened):

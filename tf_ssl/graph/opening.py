@@ -131,6 +131,17 @@ def _opened(layer, arguments, is_known) -> Opened:
 
 def _input_of(model):
     """KerasTensors as a model takes them."""
+    needed = [
+        name
+        for name, parameter in inspect.signature(model.call).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if len(needed) > 1:
+        raise CannotOpen(
+            f"its call takes several arguments, {', '.join(needed)}: let it "
+            "take one list or dict of them"
+        )
     if isinstance(model, keras.Sequential):
         return model._functional.inputs[0]
     if getattr(model, "_inputs_struct", None) is not None:
@@ -144,10 +155,7 @@ def _input_of(model):
             "the shape of its input is not known: call it on data once"
         )
     if isinstance(shapes, dict) and all(k.endswith("_shape") for k in shapes):
-        shapes = list(shapes.values())
-        if len(shapes) > 1:
-            raise CannotOpen("its call takes several arguments")
-        shapes = shapes[0]
+        shapes = next(iter(shapes.values()))
 
     def tensor(shape):
         return keras.KerasTensor((None, *shape[1:]), model.input_dtype)

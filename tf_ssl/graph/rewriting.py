@@ -122,15 +122,16 @@ class Rewriter:
             if all(
                 isinstance(x, keras.Layer | keras.KerasTensor) for x in layers
             ):
-                return keras.Sequential(layers, name=model.name)
+                made = keras.Sequential(layers, name=model.name)
+                made._trainable = getattr(model, "_trainable", True)
+                return made
         made = keras.Model(
             _packed(graph.inputs_structure, inputs),
             _packed(graph.outputs_structure, outputs),
             name=model.name,
         )
-        made.trainable = (
-            True if not hasattr(model, "_trainable") else model._trainable
-        )
+        # Not by `trainable`, which sets that of all layers.
+        made._trainable = getattr(model, "_trainable", True)
         return made
 
     def _item(self, item, env, chain):

@@ -157,7 +157,7 @@ class Graph:
 def functional(model):
     """The graph of layers of a Functional or Sequential model, else None."""
     if isinstance(model, keras.Sequential):
-        return model._functional
+        return model._functional if opening.runs_its_graph(model) else None
     if hasattr(model, "_nodes_by_depth") and opening.runs_its_graph(model):
         return model
     return None
@@ -185,8 +185,55 @@ def build_graph(model, is_known=None, length=None) -> Graph:
         ValueError: The model is not built, or is a subclass with Python code
             that cannot be followed; the message has the reason.
     """
+    is_known = is_known or (lambda layer: True)
+    closed: dict[int, tuple] = {}
     with opening.nodes_forgotten(model):
-        return _Builder(is_known or (lambda layer: True)).root(model, length)
+        while True:
+            builder = _Builder(
+                lambda layer: id(layer) in closed or is_known(layer)
+            )
+            graph = builder.root(model, length)
+            tied = _tied(graph)
+            if not tied:
+                graph.closed += closed.values()
+                return graph
+            closed.update(tied)
+
+
+def _tied(graph) -> dict[int, tuple]:
+    """Composite layers that read variables of layers that are called too.
+
+    Taken apart they would read others, which training moves elsewhere.
+
+    Returns:
+        id(layer) -> (its name, reason).
+    """
+    calls = graph.calls()
+    owners = {
+        id(v): call.op
+        for call in calls
+        if isinstance(call.op, keras.Layer)
+        for v in call.op.variables
+    }
+    found = {}
+    for call in calls:
+        if not isinstance(call.op, Source) or id(call.op.value) not in owners:
+            continue
+        path, owner = call.op.value.path, owners[id(call.op.value)].name
+        nested = call.parent
+        if nested is None or nested.is_model:
+            raise ValueError(
+                "Invalid value for argument model. Expected variables of "
+                f"layers to be read by these alone. Received: {path} of layer "
+                f"{owner}, which is an argument of another operation too. Let "
+                "both be one layer of your own with a @tf_ssl.structure_rule."
+            )
+        found[id(nested.op)] = (
+            nested.op.name,
+            f"it reads {path} itself, a variable of {owner}, which is called "
+            "too",
+        )
+    return found
 
 
 class _Builder:
@@ -197,7 +244,7 @@ class _Builder:
     def root(self, model, length) -> Graph:
         """The graph of the outermost model."""
         function = functional(model)
-        if function is None and isinstance(model, keras.Sequential):
+        if getattr(model, "_functional", model) is None:
             raise ValueError(
                 "Invalid value for argument model. Expected a built Functional "
                 f"or Sequential model. Received: {model!r}. Build it first: "
