@@ -382,7 +382,9 @@ def _said(error) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not any(map(pathlib.Path(frame.filename).is_relative_to, _NOT_THEIRS))
+        if not any(
+            map(pathlib.Path(frame.filename).is_relative_to, _NOT_THEIRS)
+        )
     ]
     if not frames:
         return said
@@ -393,8 +395,7 @@ def _said(error) -> str:
 
 # Where a layer's own code is not: Keras, TensorFlow, NumPy and this package.
 _NOT_THEIRS = [
-    pathlib.Path(module.__file__).parent
-    for module in (keras, tf, np, symbolic)
+    pathlib.Path(module.__file__).parent for module in (keras, tf, np, symbolic)
 ]
 
 

@@ -160,4 +160,15 @@ def _input_of(model):
     def tensor(shape):
         return keras.KerasTensor((None, *shape[1:]), model.input_dtype)
 
-    return keras.tree.map_shape_structure(tensor, shapes)
+    return _with_names(keras.tree.map_shape_structure(tensor, shapes), "input")
+
+
+def _with_names(structure, name):
+    """Names of their places, the same whenever it is opened."""
+    if isinstance(structure, dict):
+        return {k: _with_names(v, str(k)) for k, v in structure.items()}
+    if isinstance(structure, list | tuple):
+        return type(structure)(
+            _with_names(v, f"{name}_{i}") for i, v in enumerate(structure)
+        )
+    return keras.KerasTensor(structure.shape, structure.dtype, name=name)

@@ -40,7 +40,8 @@ class Rewriter:
         # Operations, in place of a layer that passed masks on, do not: then
         # layers are given masks as arguments.
         self._carries_masks = False
-        self._names: set[str] = set()
+        # Of layers of the model that is being built -> id of the layer.
+        self._names: dict[str, int | None] = {}
         # What stands for a layer and what the layer was, both kept alive.
         self.copies: list[tuple] = []
 
@@ -105,7 +106,8 @@ class Rewriter:
             )
             inputs.append(made)
             env[id(tensor)] = onward(made)
-        before, self._anchor = getattr(self, "_anchor", None), inputs[0]
+        outer = getattr(self, "_anchor", None), self._names
+        self._anchor, self._names = inputs[0], self._reserved(graph, inputs)
         chain: list | None = []
         for item in graph.items:
             if isinstance(item, Call) and isinstance(item.op, Bind):
@@ -115,8 +117,9 @@ class Rewriter:
                 if item.parent is nested:
                     continue
             chain = self._item(item, env, chain)
-        self._anchor = before
         outputs = [self._symbolic(env[id(t)], inputs[0]) for t in graph.outputs]
+        _name_operations(outputs, self._names)
+        self._anchor, self._names = outer
         if isinstance(model, keras.Sequential) and chain is not None:
             layers = [*inputs, *chain]
             if all(
@@ -149,7 +152,11 @@ class Rewriter:
         if isinstance(op, keras.layers.Identity) and item.parent is not None:
             env[id(item.outputs[0])] = given[0]
             return None
+        name = getattr(op, "name", None)
+        holder = self._names.pop(name, None)
         outputs = self.instead(item, given)
+        if holder is not None:
+            self._names.setdefault(name, holder)
         if outputs is None:
             args, kwargs = self._filled(item, env)
             args, kwargs = self.arguments(item, args, kwargs)
@@ -254,15 +261,14 @@ class Rewriter:
         key = id(op)
         if key not in self._made:
             new = self.successor(op)
-            if new is None:
-                if isinstance(op, keras.Layer):
-                    new = copy_layer(op, self._memo)
-                else:
-                    new = op
+            if new is None or new is op:
+                new = copy_layer(op, self._memo)
             if parent is not None and not parent.is_model:
+                new.name = self._named(path_of(op, parent, "_"))
                 if isinstance(new, keras.Layer):
-                    new.name = self._named(path_of(op, parent, "_"))
                     self._plain(op, new)
+            elif self._names.get(op.name, key) != key:
+                new.name = self._named(op.name)
             self._made[key] = new
         return self._made[key]
 
@@ -281,8 +287,18 @@ class Rewriter:
         """A name that nothing else in the new model has."""
         if name in self._names:
             name = _numbered(name, self._names)
-        self._names.add(name)
+        self._names[name] = None
         return name
+
+    def _reserved(self, graph, inputs):
+        """Names that layers of a model keep."""
+        names: dict[str, int | None] = {x.name: None for x in inputs}
+        for item in graph.items:
+            if isinstance(item.op, keras.Layer) and (
+                isinstance(item, Call) or item.is_model
+            ):
+                names.setdefault(item.op.name, id(item.op))
+        return names
 
     def _source(self, call):
         source = call.op
@@ -323,6 +339,26 @@ class Rewriter:
 
     def paired(self, old, new) -> None:
         """A variable takes the place of another."""
+
+
+def _name_operations(outputs, taken):
+    """Renames operations, not layers, that are called as others are."""
+    found, waiting, done = [], list(outputs), set()
+    while waiting:
+        op = waiting.pop()._keras_history.operation
+        if id(op) in done:
+            continue
+        done.add(id(op))
+        found.append(op)
+        for node in op._inbound_nodes:
+            waiting += node.input_tensors
+    names = {op.name for op in found if isinstance(op, keras.Layer)}
+    for op in reversed(found):
+        if isinstance(op, keras.Layer):
+            continue
+        if op.name in names:
+            op.name = _numbered(op.name, names | taken.keys())
+        names.add(op.name)
 
 
 def _packed(structure, flat):
