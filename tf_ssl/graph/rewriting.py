@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 
@@ -264,7 +266,11 @@ class Rewriter:
             if new is None or new is op:
                 new = copy_layer(op, self._memo)
             if parent is not None and not parent.is_model:
-                new.name = self._named(path_of(op, parent, "_"))
+                name = path_of(op, parent, "_")
+                if not isinstance(op, keras.Layer):
+                    # Without the number that depends on what went before.
+                    name = re.sub(r"_\d+$", "", name)
+                new.name = self._named(name)
                 if isinstance(new, keras.Layer):
                     self._plain(op, new)
             elif self._names.get(op.name, key) != key:
