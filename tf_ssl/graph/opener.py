@@ -286,7 +286,7 @@ class Opener:
         if self._returned is not None:
             returned = self._returned.get(id(layer))
             if returned:
-                return _node_of(layer, args, kwargs, returned.pop(0), None)
+                return _node_of(layer, args, kwargs, *returned.pop(0))
         if isinstance(layer, keras.Model) and runs_its_graph(layer):
             return call(layer, *args, **kwargs)
         try:
@@ -296,10 +296,10 @@ class Opener:
                 outputs = call(layer, *args, **kwargs)
             except Exception:  # whatever the layer's own code raises
                 raise CannotOpen(f"{layer.name} in it: {error}") from error
-            self._seen.setdefault(id(layer), []).append(outputs)
+            self._seen.setdefault(id(layer), []).append((outputs, None))
             return outputs
         outputs = opened.outputs_structure
-        self._seen.setdefault(id(layer), []).append(outputs)
+        self._seen.setdefault(id(layer), []).append((outputs, opened))
         outputs = _node_of(layer, args, kwargs, outputs, opened)
         pass_mask_on(layer, args, kwargs, outputs)
         return outputs

@@ -154,11 +154,11 @@ class Rewriter:
         if isinstance(op, keras.layers.Identity) and item.parent is not None:
             env[id(item.outputs[0])] = given[0]
             return None
-        name = getattr(op, "name", None)
-        holder = self._names.pop(name, None)
+        names = dict(self._names)
+        if self._names.get(op.name) == id(op):
+            del self._names[op.name]  # for what stands in for it
         outputs = self.instead(item, given)
-        if holder is not None:
-            self._names.setdefault(name, holder)
+        self._names = {**names, **self._names}
         if outputs is None:
             args, kwargs = self._filled(item, env)
             args, kwargs = self.arguments(item, args, kwargs)
