@@ -24,8 +24,8 @@ class CannotOpen(Exception):
     """The reason why a layer cannot be opened, for people."""
 
 
-def batches_for(layer, arguments) -> tuple[Batch, Batch]:
-    """Two batch sizes that no size in a layer is a multiple of."""
+def batches_for(layer, arguments) -> list[Batch]:
+    """Three batch sizes that no size in a layer is a multiple of."""
     sizes = set()
     for inner in layer._flatten_layers():
         for value in keras.tree.flatten(list(vars(inner).values())):
@@ -33,9 +33,9 @@ def batches_for(layer, arguments) -> tuple[Batch, Batch]:
     for value in keras.tree.flatten(arguments):
         sizes.update(_sizes(value))
     fit = [p for p in _PRIMES if not any(n and n % p == 0 for n in sizes)]
-    if len(fit) < 2:
-        raise CannotOpen(f"its sizes are multiples of {_PRIMES[:-1]}")
-    return Batch(fit[0]), Batch(fit[1])
+    if len(fit) < 3:
+        raise CannotOpen(f"its sizes are multiples of {_PRIMES}")
+    return [Batch(size) for size in fit[:3]]
 
 
 def _sizes(value):

@@ -63,6 +63,20 @@ def runs_its_graph(model) -> bool:
     return getattr(call, "__module__", "").startswith("keras.src.models")
 
 
+HINT = (
+    "sizes of its input are not known: length=… states them, and the smaller "
+    "model takes inputs of that length"
+)
+
+
+def has_open_sizes(arguments) -> bool:
+    """Whether a size of a tensor, but for the batch, is not known."""
+    return any(
+        isinstance(x, keras.KerasTensor) and None in x.shape[1:]
+        for x in keras.tree.flatten(arguments)
+    )
+
+
 class Opener:
     """Opens a layer, and composite layers inside it.
 
@@ -104,11 +118,8 @@ class Opener:
                 reason = _said(error)
             if not any(s and s[0] is None for s in shapes):
                 break
-        if any(None in s[1:] for s in shapes):
-            reason += (
-                "; sizes of its input are not known: length=… states them, and "
-                "the smaller model takes inputs of that length"
-            )
+        if has_open_sizes(arguments):
+            reason += f"; {HINT}"
         raise CannotOpen(reason)
 
     def _open_checked(self, layer, arguments, size):
@@ -323,6 +334,25 @@ def _is_unbuilt(layer) -> bool:
 def positional(layer, args) -> list:
     """Names of the arguments that a layer is given by position."""
     return list(inspect.signature(layer.call).parameters)[: len(args)]
+
+
+def agree(opened, other) -> bool:
+    """Whether two openings did the same with tensors of other sizes.
+
+    Layers that the first left closed may have been opened by the second.
+    """
+
+    def without_sizes(found):
+        *calls, outputs = found
+        return [call[:-2] for call in calls], outputs
+
+    first, second = signature(opened), signature(other)
+    return without_sizes(first) == without_sizes(second) and all(
+        agree(a.opened, b.opened)
+        for a, b in zip(opened.nodes, other.nodes, strict=True)
+        if getattr(a, "opened", None) is not None
+        and getattr(b, "opened", None) is not None
+    )
 
 
 def signature(opened) -> list:

@@ -17,7 +17,15 @@ import threading
 import keras
 
 from tf_ssl.graph.batch import CannotOpen, batches_for
-from tf_ssl.graph.opener import Opened, Opener, runs_its_graph, signature
+from tf_ssl.graph.opener import (
+    HINT,
+    Opened,
+    Opener,
+    agree,
+    has_open_sizes,
+    runs_its_graph,
+    signature,
+)
 
 __all__ = [
     "Opened",
@@ -118,7 +126,7 @@ def open_model(model, is_known, length=None) -> Opened:
 
 
 def _opened(layer, arguments, is_known) -> Opened:
-    batch, other = batches_for(layer, arguments)
+    batch, other, length = batches_for(layer, arguments)
     opened = Opener(is_known, batch).first_that_works(layer, arguments)
     if batch.is_used:
         again = Opener(is_known, other).first_that_works(layer, arguments)
@@ -126,7 +134,41 @@ def _opened(layer, arguments, is_known) -> Opened:
             raise CannotOpen(
                 "it computes with the size of its batch, or with random numbers"
             )
+    if has_open_sizes(arguments) and not _holds_for(
+        length.size, opened, layer, arguments, Opener(is_known, other)
+    ):
+        raise CannotOpen(f"it computes with sizes of its input; {HINT}")
     return opened
+
+
+def _holds_for(length, opened, layer, arguments, opener) -> bool:
+    """Whether a layer does the same where sizes are known.
+
+    Where they are not, `x[:ops.shape(x)[1]]` is all of x: no error says so.
+    """
+    made: dict[int, keras.KerasTensor] = {}
+
+    def stated(tensor):
+        if not isinstance(tensor, keras.KerasTensor):
+            return tensor
+        if id(tensor) not in made:
+            shape = tensor.shape[:1] + tuple(
+                n or length for n in tensor.shape[1:]
+            )
+            known = keras.KerasTensor(shape, tensor.dtype, name=tensor.name)
+            mask = getattr(tensor, "_keras_mask", None)
+            if mask is not None:
+                known._keras_mask = stated(mask)
+            made[id(tensor)] = known
+        return made[id(tensor)]
+
+    try:
+        again = opener.first_that_works(
+            layer, keras.tree.map_structure(stated, arguments)
+        )
+    except CannotOpen:
+        return False
+    return agree(opened, again)
 
 
 def _input_of(model):

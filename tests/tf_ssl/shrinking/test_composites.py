@@ -193,7 +193,8 @@ class Holder(layers.Layer):
     def call(self, x):
         x = ops.relu(ops.matmul(x * self.scale, self.kernels[0]))
         x = ops.matmul(x, self.by_name["k"]) + self.pair[0]
-        return x * self.array + self.tensor * ops.cast(self.whole, "float32")
+        x = ops.cast(x, "float32") * self.array
+        return x + self.tensor * ops.cast(self.whole, "float32")
 
 
 def test_own_variables_and_arrays():
