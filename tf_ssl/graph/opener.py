@@ -17,6 +17,7 @@ from keras.src.ops.node import Node  # as Operation's own calls make it
 
 from tf_ssl.graph import symbolic
 from tf_ssl.graph.batch import Batch, CannotOpen, in_rows
+from tf_ssl.graph.copying.live_copy import copy_layer
 from tf_ssl.graph.sources import Source
 from tf_ssl.graph.symbolic import (
     Patches,
@@ -262,11 +263,8 @@ class Opener:
                     lambda x: source(x) if keras.ops.is_tensor(x) else x, args
                 )
                 is_symbolic = True
-            if is_symbolic and _is_unbuilt(inner):
-                raise CannotOpen(
-                    f"{inner.name} in it is not built: call the model on data "
-                    "once"
-                )
+            if is_symbolic and not inner.built:
+                _refuse_variables(inner, args, kwargs, call)
             if not is_symbolic or self._is_known(inner):
                 outputs = call(inner, *args, **kwargs)
                 if isinstance(inner, keras.layers.EinsumDense):
@@ -324,16 +322,22 @@ _LISTS_OF_KERAS = {
 }
 
 
-def _is_unbuilt(layer) -> bool:
-    """Whether calling a layer might make variables."""
+def _refuse_variables(layer, args, kwargs, call) -> None:
+    """Raises CannotOpen if calling a layer would make variables."""
     own = getattr(type(layer).build, "__module__", "")
-    has_none = own == "keras.src.layers.layer" and not layer._layers
-    return not layer.built and not has_none
-
-
-def positional(layer, args) -> list:
-    """Names of the arguments that a layer is given by position."""
-    return list(inspect.signature(layer.call).parameters)[: len(args)]
+    if own == "keras.src.layers.layer" and not layer._layers:
+        return
+    copy = copy_layer(layer)
+    try:
+        call(copy, *args, **kwargs)
+    except Exception:  # whatever the layer's own code raises
+        is_free = False
+    else:
+        is_free = not copy.variables
+    if not is_free:
+        raise CannotOpen(
+            f"{layer.name} in it is not built: call the model on data once"
+        )
 
 
 def agree(opened, other) -> bool:
