@@ -9,8 +9,9 @@ import numpy as np
 
 from tf_ssl.graph.copying.live_copy import copy_layer
 from tf_ssl.graph.dropped_rows import as_dropout
-from tf_ssl.graph.sources import Constant, Rows, Source, Weight
-from tf_ssl.graph.symbolic import with_masks
+from tf_ssl.graph.names import name_operations, numbered
+from tf_ssl.graph.opening.symbolic import with_masks
+from tf_ssl.graph.sources import Constant, Rows, Source, weight_like
 from tf_ssl.graph.walk import (
     Bind,
     Call,
@@ -120,7 +121,7 @@ class Rewriter:
                     continue
             chain = self._item(item, env, chain)
         outputs = [self._symbolic(env[id(t)], inputs[0]) for t in graph.outputs]
-        _name_operations(outputs, self._names)
+        name_operations(outputs, self._names)
         self._anchor, self._names = outer
         if isinstance(model, keras.Sequential) and chain is not None:
             layers = [*inputs, *chain]
@@ -292,7 +293,7 @@ class Rewriter:
     def _named(self, name):
         """A name that nothing else in the new model has."""
         if name in self._names:
-            name = _numbered(name, self._names)
+            name = numbered(name, self._names)
         self._names[name] = None
         return name
 
@@ -326,45 +327,12 @@ class Rewriter:
             if call.parent
             else variable.name
         )
-        policy = variable.dtype
-        if call.op.dtype != variable.dtype:
-            policy = f"mixed_{call.op.dtype}"
-        weight = Weight(
-            value.shape,
-            variable.name,
-            variable.dtype,
-            variable.trainable,
-            name=self._named(name),
-            dtype=policy if "float" in variable.dtype else None,
-        )
-        weight.value.assign(value)
-        weight.value.regularizer = variable.regularizer
-        weight.value.constraint = variable.constraint
+        weight = weight_like(call.op, value, self._named(name))
         self.paired(variable, weight.value)
         return weight
 
     def paired(self, old, new) -> None:
         """A variable takes the place of another."""
-
-
-def _name_operations(outputs, taken):
-    """Renames operations, not layers, that are called as others are."""
-    found, waiting, done = [], list(outputs), set()
-    while waiting:
-        op = waiting.pop()._keras_history.operation
-        if id(op) in done:
-            continue
-        done.add(id(op))
-        found.append(op)
-        for node in op._inbound_nodes:
-            waiting += node.input_tensors
-    names = {op.name for op in found if isinstance(op, keras.Layer)}
-    for op in reversed(found):
-        if isinstance(op, keras.Layer):
-            continue
-        if op.name in names:
-            op.name = _numbered(op.name, names | taken.keys())
-        names.add(op.name)
 
 
 def _packed(structure, flat):
@@ -374,11 +342,3 @@ def _packed(structure, flat):
     return keras.tree.map_structure(
         lambda x: None if x is None else next(given), structure
     )
-
-
-def _numbered(name, taken):
-    """The name with the first number that makes it new."""
-    number = 1
-    while f"{name}_{number}" in taken:
-        number += 1
-    return f"{name}_{number}"

@@ -140,3 +140,29 @@ class Constant(keras.layers.Layer):
             "value": self.value.tolist(),
             "value_dtype": self.value_dtype,
         }
+
+
+def weight_like(source, value, name: str) -> Weight:
+    """A `Weight` in place of a variable that an opened layer held.
+
+    Args:
+        source: `Source` of the variable.
+        value: What the new variable is, of another shape or not.
+        name: For the layer.
+    """
+    variable = source.variable
+    policy = variable.dtype
+    if source.dtype != variable.dtype:
+        policy = f"mixed_{source.dtype}"
+    weight = Weight(
+        value.shape,
+        variable.name,
+        variable.dtype,
+        variable.trainable,
+        name=name,
+        dtype=policy if "float" in variable.dtype else None,
+    )
+    weight.value.assign(value)
+    weight.value.regularizer = variable.regularizer
+    weight.value.constraint = variable.constraint
+    return weight

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 
+from tf_ssl.graph.opening.reasons import CannotOpen
 from tf_ssl.graph.sources import Rows, Source
 
 # Where one of them turns up, a layer has asked for the size of its batch.
@@ -18,10 +19,6 @@ _BROADCASTING = {
     *("Minimum", "Where", "Equal", "NotEqual", "Greater", "GreaterEqual"),
     *("Less", "LessEqual", "LogicalAnd", "LogicalOr", "LogicalXor"),
 }
-
-
-class CannotOpen(Exception):
-    """The reason why a layer cannot be opened, for people."""
 
 
 def batches_for(layer, arguments) -> list[Batch]:

@@ -1,33 +1,29 @@
-"""One composite layer, called on symbolic tensors; see `opening`."""
+"""One composite layer, called on symbolic tensors; see `composites`."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import inspect
-import pathlib
-import re
-import traceback
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 from keras.src.ops.node import Node  # as Operation's own calls make it
 
-from tf_ssl.graph import symbolic
-from tf_ssl.graph.batch import Batch, CannotOpen, in_rows
 from tf_ssl.graph.copying.live_copy import copy_layer
-from tf_ssl.graph.sources import Source
-from tf_ssl.graph.symbolic import (
+from tf_ssl.graph.opening.batch import Batch, in_rows
+from tf_ssl.graph.opening.comparing import signature
+from tf_ssl.graph.opening.reasons import HINT, CannotOpen, said
+from tf_ssl.graph.opening.symbolic import (
     Patches,
     Reads,
     as_called,
     pass_mask_on,
+    positional,
     visible,
     with_lengths,
     with_masks,
 )
+from tf_ssl.graph.sources import Source
 
 
 @dataclasses.dataclass(eq=False)
@@ -62,12 +58,6 @@ def runs_its_graph(model) -> bool:
     """Whether a model with a graph of layers computes what the graph says."""
     call = type(model).call
     return getattr(call, "__module__", "").startswith("keras.src.models")
-
-
-HINT = (
-    "sizes of its input are not known: length=… states them, and the smaller "
-    "model takes inputs of that length"
-)
 
 
 def has_open_sizes(arguments) -> bool:
@@ -116,7 +106,7 @@ class Opener:
             except CannotOpen as error:
                 reason = str(error)
             except Exception as error:  # whatever the layer's own code raises
-                reason = _said(error)
+                reason = said(error)
             if not any(s and s[0] is None for s in shapes):
                 break
         if has_open_sizes(arguments):
@@ -247,7 +237,7 @@ class Opener:
 
     @contextlib.contextmanager
     def _symbolic(self, layer):
-        """Makes visible what symbolic tensors do not show; see `opening`."""
+        """Makes visible what symbolic tensors do not show; see `composites`."""
         made: dict[int, Any] = {}
 
         def source(value, dtype=None):
@@ -340,99 +330,6 @@ def _refuse_variables(layer, args, kwargs, call) -> None:
         )
 
 
-def agree(opened, other) -> bool:
-    """Whether two openings did the same with tensors of other sizes.
-
-    Layers that the first left closed may have been opened by the second.
-    """
-
-    def without_sizes(found):
-        *calls, outputs = found
-        return [call[:-2] for call in calls], outputs
-
-    first, second = signature(opened), signature(other)
-    return without_sizes(first) == without_sizes(second) and all(
-        agree(a.opened, b.opened)
-        for a, b in zip(opened.nodes, other.nodes, strict=True)
-        if getattr(a, "opened", None) is not None
-        and getattr(b, "opened", None) is not None
-    )
-
-
-def signature(opened) -> list:
-    """What says whether two openings of a layer did the same.
-
-    But for the argument `training` of calls, and the size of the batch.
-    """
-    numbers = {id(t): i for i, t in enumerate(opened.inputs)}
-
-    def said(x):
-        if isinstance(x, keras.KerasTensor):
-            return numbers.get(id(x), "mask")
-        if isinstance(x, keras.Variable | keras.Operation):
-            return id(x)
-        if keras.ops.is_tensor(x) or hasattr(x, "tobytes"):
-            x = keras.ops.convert_to_numpy(x)
-            return (x.shape, str(x.dtype), x.tobytes())
-        return x if isinstance(x, int | float | str | None) else str(x)
-
-    def all_said(structure):
-        return [said(x) for x in keras.tree.flatten(structure)]
-
-    found: list = []
-    for node in opened.nodes:
-        op = node.operation
-        kwargs = dict(node.arguments.kwargs)
-        kwargs.pop("training", None)
-        if isinstance(op, keras.Layer):
-            held = [id(op)]
-        elif isinstance(op, Source):
-            held = [said(op.value)]
-        else:
-            held = [type(op).__name__] + [
-                (k, all_said(v))
-                for k, v in sorted(vars(op).items())
-                if k[0] != "_" and k != "name"
-            ]
-        found.append(
-            (
-                held,
-                [] if isinstance(op, Source) else all_said(node.arguments.args),
-                sorted((k, all_said(v)) for k, v in kwargs.items()),
-                [opened.batch.without(t.shape) for t in node.outputs],
-                signature(node.opened)
-                if getattr(node, "opened", None) is not None
-                else None,
-            )
-        )
-        for tensor in node.outputs:
-            numbers[id(tensor)] = len(numbers)
-    return [*found, all_said(opened.outputs_structure)]
-
-
-def _said(error) -> str:
-    """What went wrong in a layer's own code, and where."""
-    said = f"{type(error).__name__}: {_first_line(error)}"
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(
-            map(pathlib.Path(frame.filename).is_relative_to, _NOT_THEIRS)
-        )
-    ]
-    if not frames:
-        return said
-    last = frames[-1]
-    name = pathlib.Path(last.filename).name
-    return f"{said}, at {name}:{last.lineno}: {last.line}"
-
-
-# Where a layer's own code is not: Keras, TensorFlow, NumPy and this package.
-_NOT_THEIRS = [
-    pathlib.Path(module.__file__).parent for module in (keras, tf, np, symbolic)
-]
-
-
 def _node_of(layer, args, kwargs, outputs, opened):
     """Fresh tensors of a layer's outputs, with a node that made them."""
     fresh: dict[int, Any] = {}
@@ -453,21 +350,6 @@ def _node_of(layer, args, kwargs, outputs, opened):
     node = Node(layer, call_args=args, call_kwargs=kwargs, outputs=tensors)
     node.opened = opened
     return outputs
-
-
-def _first_line(error):
-    """What went wrong, without what Keras puts around it."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [
-        re.sub(r"\x1b\[\d+m", "", line)
-        for line in lines
-        if line
-        and "Exception encountered when calling" not in line
-        and "Could not automatically infer" not in line
-        and "Error encountered" not in line
-    ]
-    # The first sentence is enough.
-    return lines[0].split(". ")[0].rstrip(".") if lines else ""
 
 
 def _nodes_of(outputs, inputs) -> list:

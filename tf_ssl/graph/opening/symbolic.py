@@ -10,7 +10,8 @@ import threading
 import keras
 import numpy as np
 
-from tf_ssl.graph.batch import CannotOpen, in_rows
+from tf_ssl.graph.opening.batch import in_rows
+from tf_ssl.graph.opening.reasons import CannotOpen
 
 
 def with_lengths(layer, args, outputs):
@@ -78,6 +79,11 @@ def with_masks(layer, args, kwargs) -> dict:
             if any(x is not None for x in keras.tree.flatten(mask)):
                 added[mask_name] = mask
     return {**kwargs, **added}
+
+
+def positional(layer, args) -> list:
+    """Names of the arguments that a layer is given by position."""
+    return list(inspect.signature(layer.call).parameters)[: len(args)]
 
 
 def pass_mask_on(layer, args, kwargs, outputs) -> None:

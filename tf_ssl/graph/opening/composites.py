@@ -16,25 +16,10 @@ import threading
 
 import keras
 
-from tf_ssl.graph.batch import CannotOpen, batches_for
-from tf_ssl.graph.opener import (
-    HINT,
-    Opened,
-    Opener,
-    agree,
-    has_open_sizes,
-    runs_its_graph,
-    signature,
-)
-
-__all__ = [
-    "Opened",
-    "nodes_forgotten",
-    "open_layer",
-    "open_model",
-    "runs_its_graph",
-]
-
+from tf_ssl.graph.opening.batch import batches_for
+from tf_ssl.graph.opening.comparing import agree, signature
+from tf_ssl.graph.opening.opener import Opened, Opener, has_open_sizes
+from tf_ssl.graph.opening.reasons import HINT, CannotOpen
 
 # Layers show symbolic tensors while they are opened: one thread at a time.
 _lock = threading.RLock()
