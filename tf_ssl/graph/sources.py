@@ -38,7 +38,10 @@ class Rows(keras.Operation):
         ops = keras.ops
         first = anchor[(slice(None), *[0] * (len(anchor.shape) - 1))]
         zeros = ops.cast(ops.zeros_like(first), x.dtype)
-        return x + ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        zeros = ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        # In this order: Keras takes a second argument of shape [n, 1] for a
+        # bias of n channels.
+        return ops.add(zeros, x)
 
     def compute_output_spec(self, x, anchor):
         return keras.KerasTensor((anchor.shape[0], *x.shape[1:]), x.dtype)
@@ -137,3 +140,29 @@ class Constant(keras.layers.Layer):
             "value": self.value.tolist(),
             "value_dtype": self.value_dtype,
         }
+
+
+def weight_like(source, value, name: str) -> Weight:
+    """A `Weight` in place of a variable that an opened layer held.
+
+    Args:
+        source: `Source` of the variable.
+        value: What the new variable is, of another shape or not.
+        name: For the layer.
+    """
+    variable = source.variable
+    policy = variable.dtype
+    if source.dtype != variable.dtype:
+        policy = f"mixed_{source.dtype}"
+    weight = Weight(
+        value.shape,
+        variable.name,
+        variable.dtype,
+        variable.trainable,
+        name=name,
+        dtype=policy if "float" in variable.dtype else None,
+    )
+    weight.value.assign(value)
+    weight.value.regularizer = variable.regularizer
+    weight.value.constraint = variable.constraint
+    return weight
