@@ -152,7 +152,7 @@ class SequenceMaker(Maker):
             ("abc,cde->abde", (LENGTH, 2, 4), "e"),
             ("abc,bcd->abd", (LENGTH, 5), "bd"),
             ("abc,cd->adb", (5, LENGTH), None),
-            ("...c,cd->...d", (LENGTH, 7), "d"),
+            ("...c,cd->...d", 7, "d"),
         )
         y = layers.EinsumDense(
             equation, shape, bias_axes=bias, activation=self.act()

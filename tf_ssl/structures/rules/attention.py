@@ -197,8 +197,13 @@ class GroupQueryAttention(MultiHeadAttention):
         )
 
     def make_outputs(self, output):
-        # As wide as the queries, whatever the config says.
-        return self.inputs[self.projections[0][1]][-1]
+        # As wide as the queries, whatever the config says; and Keras' shape
+        # inference takes values to be so, too.
+        (_, query), (_, value) = self.projections[:2]
+        made = self.inputs[query][-1]
+        if len(made) == len(self.inputs[value][-1]):
+            self.tracer.elements.union(made, self.inputs[value][-1])
+        return made
 
     def repeated(self, dense, of_heads):
         return np.repeat(of_heads, self.op.num_repeats)

@@ -216,6 +216,8 @@ class Moves(Rule):
         if not can_be_cut(self, o, axis, out_axis):
             name = type(self.op).__name__
             elements.fix(ids, f"{self.name} ({name}) works along them")
+            # Of those that it leaves out as well: it counts them.
+            self._give_up(f"({name}) works along them", axis)
 
     def _give_up(self, what, axis):
         for axes in self.inputs:
