@@ -27,7 +27,11 @@ def _language(*layers):
 
 def _frozen_base():
     base = keras.Sequential(
-        [keras.Input((6, 5)), L.Conv1D(8, 3, name="a"), L.Conv1D(6, 3, name="c")],
+        [
+            keras.Input((6, 5)),
+            L.Conv1D(8, 3, name="a"),
+            L.Conv1D(6, 3, name="c"),
+        ],
         name="base",
     )
     base.trainable = False

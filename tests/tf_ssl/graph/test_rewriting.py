@@ -39,6 +39,9 @@ class Places(layers.Layer):
         super().__init__(**kwargs)
         self.table = layers.Embedding(9, 4, name="table")
 
+    def build(self, shape):
+        self.table.build((None,))
+
     def call(self, x):
         return x + self.table(ops.arange(ops.shape(x)[1]))
 
