@@ -260,6 +260,46 @@ def test_states_and_masks_of_several_outputs():
     assert_same(model, rewritten(model), ids)
 
 
+@keras.saving.register_keras_serializable(package="test_rewriting")
+class Closed(layers.Layer):
+    """In training it does something else; its mask counts."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x, mask=None, training=None):
+        x = 2 * x if training else x
+        return x if mask is None else x * ops.cast(mask[..., None], x.dtype)
+
+
+@keras.saving.register_keras_serializable(package="test_rewriting")
+class Opened(Closed):
+    def call(self, x):
+        return ops.relu(x)
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_masks_come_to_closed_layers_behind_opened_ones(opens, tmp_path):
+    class Decides(Rewriter):
+        def opens(self, nested):
+            return opens or type(nested.op) is Opened
+
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    x = Opened(name="opened")(x)
+    model = keras.Model(inputs, ops.sum(Closed(name="closed")(x), axis=1))
+    rewriter = Decides(
+        build_graph(model, lambda layer: not isinstance(layer, Closed))
+    )
+    small = rewriter.model()
+    assert rewriter.training_lost == (["closed"] if opens else [])
+    ids = np.array([[1, 2, 0, 0, 0], [1, 2, 3, 4, 5]])
+    assert_same(model, small, ids)
+    small.save(tmp_path / "small.keras")
+    assert_same(model, keras.models.load_model(tmp_path / "small.keras"), ids)
+
+
 def test_one_op_called_in_two_graphs():
     inputs = keras.Input((4,))
     shared = layers.Dense(4, name="shared")
