@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from tf_ssl.graph.copying.live_copy import copy_layer
+from tf_ssl.graph.decisions import Decisions
 from tf_ssl.graph.dropped_rows import as_dropout
-from tf_ssl.graph.names import name_operations, numbered
+from tf_ssl.graph.names import Names
 from tf_ssl.graph.opening.symbolic import with_masks
 from tf_ssl.graph.sources import Constant, Rows, Source, weight_like
 from tf_ssl.graph.walk import (
@@ -22,7 +23,7 @@ from tf_ssl.graph.walk import (
 )
 
 
-class Rewriter:
+class Rewriter(Decisions):
     """Builds a model that makes the calls of a graph.
 
     Layers are copied as they are, with their weights and all that they hold;
@@ -43,50 +44,12 @@ class Rewriter:
         # Operations, in place of a layer that passed masks on, do not: then
         # layers are given masks as arguments.
         self._carries_masks = False
-        # Of layers of the model that is being built -> id of the layer.
-        self._names: dict[str, int | None] = {}
+        # Of the model that is being built, and what its layers get first.
+        self._names, self._anchor = Names(), None
         # What stands for a layer and what the layer was, both kept alive.
         self.copies: list[tuple] = []
-
-    # -- what subclasses decide ------------------------------------------
-
-    def opens(self, nested: Nested) -> bool:
-        """Whether what is inside a composite layer takes its place."""
-        return True
-
-    def successor(self, op):
-        """What stands in for a layer or operation; None: a copy of it."""
-        return None
-
-    def following(self, op) -> list:
-        """Layers that are called, one after the other, on what it makes."""
-        return []
-
-    def instead(self, call: Call, given: list):
-        """The outputs of a call, where it is not made; None: it is.
-
-        Args:
-            call: `Call`.
-            given: Values of `call.inputs`.
-        """
-        return None
-
-    def arguments(self, call: Call, args: tuple, kwargs: dict) -> tuple:
-        """Arguments of a call."""
-        return args, kwargs
-
-    def called(self, op, new, outputs) -> None:
-        """A layer's successor was called for the first time."""
-
-    def cut(self, tensor: Tensor, value: np.ndarray, source: Source):
-        """The value of a variable or array that a layer held."""
-        return value
-
-    def input(self, tensor: Tensor, is_outer: bool) -> tuple:
-        """(shape of an input, function from it to what flows on)."""
-        return tensor.shape, lambda x: x
-
-    # -- building --------------------------------------------------------
+        # Names of layers that did something else in training, and are opened.
+        self.training_lost: list[str] = []
 
     def model(self) -> keras.Model:
         """The new model."""
@@ -96,21 +59,15 @@ class Rewriter:
         model = graph.model
         env: dict[int, object] = {}
         inputs = []
-        if nested is None:
-            names = {i: t.name for i, t in enumerate(graph.inputs)}
-        else:
-            names = {}
-        for i, tensor in enumerate(graph.inputs):
+        for tensor in graph.inputs:
             shape, onward = self.input(tensor, nested is None)
             made = keras.Input(
-                batch_shape=shape,
-                dtype=tensor.dtype,
-                name=names.get(i) or tensor.name,
+                batch_shape=shape, dtype=tensor.dtype, name=tensor.name
             )
             inputs.append(made)
             env[id(tensor)] = onward(made)
-        outer = getattr(self, "_anchor", None), self._names
-        self._anchor, self._names = inputs[0], self._reserved(graph, inputs)
+        outer = self._anchor, self._names
+        self._anchor, self._names = inputs[0], Names(graph, inputs)
         chain: list | None = []
         for item in graph.items:
             if isinstance(item, Call) and isinstance(item.op, Bind):
@@ -121,21 +78,21 @@ class Rewriter:
                     continue
             chain = self._item(item, env, chain)
         outputs = [self._symbolic(env[id(t)], inputs[0]) for t in graph.outputs]
-        name_operations(outputs, self._names)
+        self._names.of_operations(outputs)
         self._anchor, self._names = outer
         if isinstance(model, keras.Sequential) and chain is not None:
             layers = [*inputs, *chain]
-            if all(
-                isinstance(x, keras.Layer | keras.KerasTensor) for x in layers
-            ):
-                made = keras.Sequential(layers, name=model.name)
-                made._trainable = getattr(model, "_trainable", True)
-                return made
-        made = keras.Model(
-            _packed(graph.inputs_structure, inputs),
-            _packed(graph.outputs_structure, outputs),
-            name=model.name,
-        )
+            kinds = keras.Layer | keras.KerasTensor
+            if not all(isinstance(x, kinds) for x in layers):
+                chain = None
+        if isinstance(model, keras.Sequential) and chain is not None:
+            made = keras.Sequential(layers, name=model.name)
+        else:
+            made = keras.Model(
+                _packed(graph.inputs_structure, inputs),
+                _packed(graph.outputs_structure, outputs),
+                name=model.name,
+            )
         # Not by `trainable`, which sets that of all layers.
         made._trainable = getattr(model, "_trainable", True)
         return made
@@ -155,11 +112,8 @@ class Rewriter:
         if isinstance(op, keras.layers.Identity) and item.parent is not None:
             env[id(item.outputs[0])] = given[0]
             return None
-        names = dict(self._names)
-        if self._names.get(op.name) == id(op):
-            del self._names[op.name]  # for what stands in for it
-        outputs = self.instead(item, given)
-        self._names = {**names, **self._names}
+        with self._names.free(op):
+            outputs = self.instead(item, given)
         if outputs is None:
             args, kwargs = self._filled(item, env)
             args, kwargs = self.arguments(item, args, kwargs)
@@ -214,6 +168,10 @@ class Rewriter:
         graph = nested.graph
         is_drop = nested.trains_otherwise and self._is_dropout(nested)
         if not nested.is_model and not is_drop and self.opens(nested):
+            if nested.trains_otherwise:
+                self.training_lost.append(
+                    path_of(nested.op, nested.parent, "/")
+                )
             for item in graph.items:
                 self._item(item, env, None)
             for tensor, mask in zip(nested.outputs, nested.masks, strict=True):
@@ -227,6 +185,8 @@ class Rewriter:
         args, kwargs = self._filled(nested, env)
         if is_drop:
             args, kwargs = args[:1], {}
+        elif self._carries_masks:
+            kwargs = with_masks(nested.op, args, kwargs)
         if nested.is_model:
             if key not in self._made:
                 made = self._model(graph, nested)
@@ -274,7 +234,7 @@ class Rewriter:
                 new.name = self._named(name)
                 if isinstance(new, keras.Layer):
                     self._plain(op, new)
-            elif self._names.get(op.name, key) != key:
+            elif not self._names.keeps(op):
                 new.name = self._named(op.name)
             self._made[key] = new
         return self._made[key]
@@ -292,20 +252,7 @@ class Rewriter:
 
     def _named(self, name):
         """A name that nothing else in the new model has."""
-        if name in self._names:
-            name = numbered(name, self._names)
-        self._names[name] = None
-        return name
-
-    def _reserved(self, graph, inputs):
-        """Names that layers of a model keep."""
-        names: dict[str, int | None] = {x.name: None for x in inputs}
-        for item in graph.items:
-            if isinstance(item.op, keras.Layer) and (
-                isinstance(item, Call) or item.is_model
-            ):
-                names.setdefault(item.op.name, id(item.op))
-        return names
+        return self._names.new(name)
 
     def _source(self, call):
         source = call.op
@@ -330,9 +277,6 @@ class Rewriter:
         weight = weight_like(call.op, value, self._named(name))
         self.paired(variable, weight.value)
         return weight
-
-    def paired(self, old, new) -> None:
-        """A variable takes the place of another."""
 
 
 def _packed(structure, flat):

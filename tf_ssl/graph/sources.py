@@ -39,6 +39,8 @@ class Rows(keras.Operation):
         first = anchor[(slice(None), *[0] * (len(anchor.shape) - 1))]
         zeros = ops.cast(ops.zeros_like(first), x.dtype)
         zeros = ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        if keras.backend.standardize_dtype(x.dtype) == "bool":
+            return ops.logical_or(zeros, x)
         # In this order: Keras takes a second argument of shape [n, 1] for a
         # bias of n channels.
         return ops.add(zeros, x)
@@ -90,13 +92,14 @@ class Weight(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        return keras.ops.convert_to_tensor(self.value)
+        return keras.ops.cast(self.value, self._dtype_of_result())
 
     def compute_output_spec(self, inputs):
-        dtype = self.compute_dtype
-        if "float" not in str(self.value.dtype):
-            dtype = self.value.dtype
-        return keras.KerasTensor(self.shape, dtype)
+        return keras.KerasTensor(self.shape, self._dtype_of_result())
+
+    def _dtype_of_result(self):
+        is_float = "float" in str(self.value.dtype)
+        return self.compute_dtype if is_float else self.value.dtype
 
     def get_config(self):
         return {

@@ -6,7 +6,8 @@ from tf_ssl.graph.opening.composites import (
     open_layer,
     open_model,
 )
-from tf_ssl.graph.opening.opener import Opened, runs_its_graph
+from tf_ssl.graph.opening.nodes import runs_its_graph
+from tf_ssl.graph.opening.opener import Opened
 from tf_ssl.graph.opening.reasons import CannotOpen
 
 __all__ = [

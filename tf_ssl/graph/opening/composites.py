@@ -18,7 +18,8 @@ import keras
 
 from tf_ssl.graph.opening.batch import batches_for
 from tf_ssl.graph.opening.comparing import agree, signature
-from tf_ssl.graph.opening.opener import Opened, Opener, has_open_sizes
+from tf_ssl.graph.opening.nodes import has_open_sizes
+from tf_ssl.graph.opening.opener import Opened, Opener
 from tf_ssl.graph.opening.reasons import HINT, CannotOpen
 
 # Layers show symbolic tensors while they are opened: one thread at a time.

@@ -7,11 +7,17 @@ import dataclasses
 from typing import Any
 
 import keras
-from keras.src.ops.node import Node  # as Operation's own calls make it
 
-from tf_ssl.graph.copying.live_copy import copy_layer
 from tf_ssl.graph.opening.batch import Batch, in_rows
 from tf_ssl.graph.opening.comparing import signature
+from tf_ssl.graph.opening.nodes import (
+    has_open_sizes,
+    node_of,
+    nodes_of,
+    refuse_variables,
+    runs_its_graph,
+    stand_ins,
+)
 from tf_ssl.graph.opening.reasons import HINT, CannotOpen, said
 from tf_ssl.graph.opening.symbolic import (
     Patches,
@@ -52,20 +58,6 @@ class Opened:
     batch: Batch
     masks: list = dataclasses.field(default_factory=list)
     trains_otherwise: bool = False
-
-
-def runs_its_graph(model) -> bool:
-    """Whether a model with a graph of layers computes what the graph says."""
-    call = type(model).call
-    return getattr(call, "__module__", "").startswith("keras.src.models")
-
-
-def has_open_sizes(arguments) -> bool:
-    """Whether a size of a tensor, but for the batch, is not known."""
-    return any(
-        isinstance(x, keras.KerasTensor) and None in x.shape[1:]
-        for x in keras.tree.flatten(arguments)
-    )
 
 
 class Opener:
@@ -148,37 +140,7 @@ class Opener:
         return False
 
     def _open(self, layer, arguments, size) -> Opened:
-        placeholders: dict[int, Any] = {}
-        inputs: list = []
-
-        def placeholder(tensor):
-            shape = tuple(tensor.shape)
-            if shape and shape[0] is None:
-                shape = (size, *shape[1:])
-            made = keras.KerasTensor(
-                shape, tensor.dtype, name=tensor.name, sparse=tensor.sparse
-            )
-            placeholders[id(tensor)] = made
-            inputs.append(made)
-
-        flat = [
-            x
-            for x in keras.tree.flatten(arguments)
-            if isinstance(x, keras.KerasTensor)
-        ]
-        positions, masks = [], []
-        for i, tensor in enumerate(flat):
-            if id(tensor) not in placeholders:
-                placeholder(tensor)
-                positions.append(i)
-        for tensor in flat:
-            mask = getattr(tensor, "_keras_mask", None)
-            if mask is None:
-                continue
-            if id(mask) not in placeholders:
-                placeholder(mask)
-                masks.append(mask)
-            placeholders[id(tensor)]._keras_mask = placeholders[id(mask)]
+        placeholders, inputs, positions, masks = stand_ins(arguments, size)
         args, kwargs = keras.tree.map_structure(
             lambda x: placeholders.get(id(x), x), arguments
         )
@@ -208,7 +170,7 @@ class Opener:
             if not made:
                 raise CannotOpen("it returns no tensor")
             found = []
-            for node in _nodes_of(made, {id(t) for t in inputs}):
+            for node in nodes_of(made, {id(t) for t in inputs}):
                 found += self._batch.taken_out(node, self._anchor)
                 found.append(node)
         finally:
@@ -254,7 +216,7 @@ class Opener:
                 )
                 is_symbolic = True
             if is_symbolic and not inner.built:
-                _refuse_variables(inner, args, kwargs, call)
+                refuse_variables(inner, args, kwargs, call)
             if not is_symbolic or self._is_known(inner):
                 outputs = call(inner, *args, **kwargs)
                 if isinstance(inner, keras.layers.EinsumDense):
@@ -285,7 +247,7 @@ class Opener:
         if self._returned is not None:
             returned = self._returned.get(id(layer))
             if returned:
-                return _node_of(layer, args, kwargs, *returned.pop(0))
+                return node_of(layer, args, kwargs, *returned.pop(0))
         if isinstance(layer, keras.Model) and runs_its_graph(layer):
             return call(layer, *args, **kwargs)
         try:
@@ -299,7 +261,7 @@ class Opener:
             return outputs
         outputs = opened.outputs_structure
         self._seen.setdefault(id(layer), []).append((outputs, opened))
-        outputs = _node_of(layer, args, kwargs, outputs, opened)
+        outputs = node_of(layer, args, kwargs, outputs, opened)
         pass_mask_on(layer, args, kwargs, outputs)
         return outputs
 
@@ -310,67 +272,3 @@ _LISTS_OF_KERAS = {
     *("_metrics", "_seed_generators", "_losses", "_inbound_nodes"),
     *("_outbound_nodes", "_tracker", "_loss_ids", "_functional"),
 }
-
-
-def _refuse_variables(layer, args, kwargs, call) -> None:
-    """Raises CannotOpen if calling a layer would make variables."""
-    own = getattr(type(layer).build, "__module__", "")
-    if own == "keras.src.layers.layer" and not layer._layers:
-        return
-    copy = copy_layer(layer)
-    try:
-        call(copy, *args, **kwargs)
-    except Exception:  # whatever the layer's own code raises
-        is_free = False
-    else:
-        is_free = not copy.variables
-    if not is_free:
-        raise CannotOpen(
-            f"{layer.name} in it is not built: call the model on data once"
-        )
-
-
-def _node_of(layer, args, kwargs, outputs, opened):
-    """Fresh tensors of a layer's outputs, with a node that made them."""
-    fresh: dict[int, Any] = {}
-
-    def renewed(x):
-        if not isinstance(x, keras.KerasTensor):
-            return x
-        if id(x) not in fresh:
-            fresh[id(x)] = keras.KerasTensor(x.shape, x.dtype)
-        return fresh[id(x)]
-
-    outputs = keras.tree.map_structure(renewed, outputs)
-    tensors = [
-        x
-        for x in keras.tree.flatten(outputs)
-        if isinstance(x, keras.KerasTensor)
-    ]
-    node = Node(layer, call_args=args, call_kwargs=kwargs, outputs=tensors)
-    node.opened = opened
-    return outputs
-
-
-def _nodes_of(outputs, inputs) -> list:
-    """Nodes that lead to tensors, each after those that it depends on."""
-    found, done = [], set()
-    waiting = [(t, False) for t in reversed(outputs)]
-    while waiting:
-        tensor, is_ready = waiting.pop()
-        if id(tensor) in inputs:
-            continue
-        history = getattr(tensor, "_keras_history", None)
-        if history is None or history.operation is None:
-            raise CannotOpen("a tensor comes from outside of it")
-        node = history.operation._inbound_nodes[history.node_index]
-        if id(node) in done:
-            continue
-        if is_ready:
-            done.add(id(node))
-            found.append(node)
-            continue
-        waiting.append((tensor, True))
-        if not isinstance(node.operation, Source):
-            waiting += [(t, False) for t in reversed(node.input_tensors)]
-    return found
