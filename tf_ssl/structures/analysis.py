@@ -397,9 +397,9 @@ def _removable(found, read, constants, needs, inner, with_inputs):
             continue
         for ids, dead in inner[c]:
             removable[found.roots[ids[~dead]]] = False
-        ways.setdefault(id(rule.op), set()).add(rule.reading())
         for i in range(len(rule.call.inputs)):
             if rule.read_axes(i) and i < len(needs[c]):
+                ways.setdefault(id(rule.op), set()).add(rule.reading())
                 readers.setdefault((id(rule.op), i), []).append(c)
     for (op, i), calls in readers.items():
         for axis in found.rules[calls[0]].read_axes(i):
