@@ -172,7 +172,8 @@ def _uses_of_axes(calls):
                 call.inputs, (first, second), strict=True
             ):
                 for i, x in enumerate(letters):
-                    if x in first and x in second and i:
+                    # Not the batch, which is in all of them.
+                    if x in first and x in second and (i or x not in made):
                         use = "paired" if x in made else "summed"
                         found.setdefault(tensor, {})[i - len(letters)] = use
         apart = _taken_apart(call, name)
