@@ -193,7 +193,9 @@ class _Recorder:
         # On symbolic tensors the function makes the operation.
         args, kwargs = keras.tree.map_structure(
             lambda x: (
-                keras.KerasTensor(x.shape, x.dtype.name)
+                keras.KerasTensor(
+                    x.shape, keras.backend.standardize_dtype(x.dtype)
+                )
                 if tf.is_tensor(x)
                 else x
             ),

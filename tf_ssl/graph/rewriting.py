@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 
 from tf_ssl.graph.copying.live_copy import copy_layer
+from tf_ssl.graph.decisions import Decisions
 from tf_ssl.graph.dropped_rows import as_dropout
-from tf_ssl.graph.sources import Constant, Rows, Source, Weight
-from tf_ssl.graph.symbolic import with_masks
+from tf_ssl.graph.names import Names
+from tf_ssl.graph.opening.symbolic import with_masks
+from tf_ssl.graph.sources import Constant, Rows, Source, weight_like
 from tf_ssl.graph.walk import (
     Bind,
     Call,
@@ -19,7 +23,7 @@ from tf_ssl.graph.walk import (
 )
 
 
-class Rewriter:
+class Rewriter(Decisions):
     """Builds a model that makes the calls of a graph.
 
     Layers are copied as they are, with their weights and all that they hold;
@@ -36,52 +40,16 @@ class Rewriter:
         self._memo: dict = {}
         self._sources: dict[int, object] = {}
         self._activations: dict[int, object] = {}
+        self._dropouts: dict[int, bool] = {}
         # Operations, in place of a layer that passed masks on, do not: then
         # layers are given masks as arguments.
         self._carries_masks = False
-        self._names: set[str] = set()
+        # Of the model that is being built, and what its layers get first.
+        self._names, self._anchor = Names(), None
         # What stands for a layer and what the layer was, both kept alive.
         self.copies: list[tuple] = []
-
-    # -- what subclasses decide ------------------------------------------
-
-    def opens(self, nested: Nested) -> bool:
-        """Whether what is inside a composite layer takes its place."""
-        return True
-
-    def successor(self, op):
-        """What stands in for a layer or operation; None: a copy of it."""
-        return None
-
-    def following(self, op) -> list:
-        """Layers that are called, one after the other, on what it makes."""
-        return []
-
-    def instead(self, call: Call, given: list):
-        """The outputs of a call, where it is not made; None: it is.
-
-        Args:
-            call: `Call`.
-            given: Values of `call.inputs`.
-        """
-        return None
-
-    def arguments(self, call: Call, args: tuple, kwargs: dict) -> tuple:
-        """Arguments of a call."""
-        return args, kwargs
-
-    def called(self, op, new, outputs) -> None:
-        """A layer's successor was called for the first time."""
-
-    def cut(self, tensor: Tensor, value: np.ndarray, source: Source):
-        """The value of a variable or array that a layer held."""
-        return value
-
-    def input(self, tensor: Tensor, is_outer: bool) -> tuple:
-        """(shape of an input, function from it to what flows on)."""
-        return tensor.shape, lambda x: x
-
-    # -- building --------------------------------------------------------
+        # Names of layers that did something else in training, and are opened.
+        self.training_lost: list[str] = []
 
     def model(self) -> keras.Model:
         """The new model."""
@@ -91,20 +59,15 @@ class Rewriter:
         model = graph.model
         env: dict[int, object] = {}
         inputs = []
-        if nested is None:
-            names = {i: t.name for i, t in enumerate(graph.inputs)}
-        else:
-            names = {}
-        for i, tensor in enumerate(graph.inputs):
+        for tensor in graph.inputs:
             shape, onward = self.input(tensor, nested is None)
             made = keras.Input(
-                batch_shape=shape,
-                dtype=tensor.dtype,
-                name=names.get(i) or tensor.name,
+                batch_shape=shape, dtype=tensor.dtype, name=tensor.name
             )
             inputs.append(made)
             env[id(tensor)] = onward(made)
-        before, self._anchor = getattr(self, "_anchor", None), inputs[0]
+        outer = self._anchor, self._names
+        self._anchor, self._names = inputs[0], Names(graph, inputs)
         chain: list | None = []
         for item in graph.items:
             if isinstance(item, Call) and isinstance(item.op, Bind):
@@ -114,22 +77,24 @@ class Rewriter:
                 if item.parent is nested:
                     continue
             chain = self._item(item, env, chain)
-        self._anchor = before
         outputs = [self._symbolic(env[id(t)], inputs[0]) for t in graph.outputs]
+        self._names.of_operations(outputs)
+        self._anchor, self._names = outer
         if isinstance(model, keras.Sequential) and chain is not None:
             layers = [*inputs, *chain]
-            if all(
-                isinstance(x, keras.Layer | keras.KerasTensor) for x in layers
-            ):
-                return keras.Sequential(layers, name=model.name)
-        made = keras.Model(
-            _packed(graph.inputs_structure, inputs),
-            _packed(graph.outputs_structure, outputs),
-            name=model.name,
-        )
-        made.trainable = (
-            True if not hasattr(model, "_trainable") else model._trainable
-        )
+            kinds = keras.Layer | keras.KerasTensor
+            if not all(isinstance(x, kinds) for x in layers):
+                chain = None
+        if isinstance(model, keras.Sequential) and chain is not None:
+            made = keras.Sequential(layers, name=model.name)
+        else:
+            made = keras.Model(
+                _packed(graph.inputs_structure, inputs),
+                _packed(graph.outputs_structure, outputs),
+                name=model.name,
+            )
+        # Not by `trainable`, which sets that of all layers.
+        made._trainable = getattr(model, "_trainable", True)
         return made
 
     def _item(self, item, env, chain):
@@ -147,7 +112,8 @@ class Rewriter:
         if isinstance(op, keras.layers.Identity) and item.parent is not None:
             env[id(item.outputs[0])] = given[0]
             return None
-        outputs = self.instead(item, given)
+        with self._names.free(op):
+            outputs = self.instead(item, given)
         if outputs is None:
             args, kwargs = self._filled(item, env)
             args, kwargs = self.arguments(item, args, kwargs)
@@ -200,7 +166,12 @@ class Rewriter:
 
     def _nested(self, nested, env, chain):
         graph = nested.graph
-        if not nested.is_model and self.opens(nested):
+        is_drop = nested.trains_otherwise and self._is_dropout(nested)
+        if not nested.is_model and not is_drop and self.opens(nested):
+            if nested.trains_otherwise:
+                self.training_lost.append(
+                    path_of(nested.op, nested.parent, "/")
+                )
             for item in graph.items:
                 self._item(item, env, None)
             for tensor, mask in zip(nested.outputs, nested.masks, strict=True):
@@ -212,6 +183,10 @@ class Rewriter:
             return None
         key = id(nested.op)
         args, kwargs = self._filled(nested, env)
+        if is_drop:
+            args, kwargs = args[:1], {}
+        elif self._carries_masks:
+            kwargs = with_masks(nested.op, args, kwargs)
         if nested.is_model:
             if key not in self._made:
                 made = self._model(graph, nested)
@@ -222,40 +197,45 @@ class Rewriter:
                 self._made[key] = made
             new = self._made[key]
         else:
-            new = self._closed(nested)
-            if isinstance(new, keras.layers.Dropout):
-                args, kwargs = args[:1], {}
+            new = self._successor(nested.op, nested.parent)
         outputs = new(*args, **kwargs)
         flat = [x for x in keras.tree.flatten(outputs) if x is not None]
         for tensor, value in zip(nested.outputs, flat, strict=True):
             env[id(tensor)] = value
         return None if chain is None else [*chain, new]
 
-    def _closed(self, nested):
-        """What stands in for a composite layer that is not opened."""
+    def _is_dropout(self, nested) -> bool:
+        """Whether a Dropout, which it makes, stands in for a layer."""
         op, key = nested.op, id(nested.op)
         tensors = [x for x in nested.args if isinstance(x, Tensor)]
-        if key not in self._made and nested.trains_otherwise and tensors:
+        if key not in self._dropouts:
+            self._dropouts[key] = False
             name = path_of(op, nested.parent, "_")
-            dropout = as_dropout(op, tensors[0].shape, name)
+            dropout = None
+            if len(tensors) == 1 and not op.trainable_variables:
+                dropout = as_dropout(op, tensors[0].shape, name)
             if dropout is not None:
                 dropout.name = self._named(name)
                 self._made[key] = dropout
-        return self._successor(op, nested.parent)
+                self._dropouts[key] = True
+        return self._dropouts[key]
 
     def _successor(self, op, parent):
         key = id(op)
         if key not in self._made:
             new = self.successor(op)
-            if new is None:
-                if isinstance(op, keras.Layer):
-                    new = copy_layer(op, self._memo)
-                else:
-                    new = op
+            if new is None or new is op:
+                new = copy_layer(op, self._memo)
             if parent is not None and not parent.is_model:
+                name = path_of(op, parent, "_")
+                if not isinstance(op, keras.Layer):
+                    # Without the number that depends on what went before.
+                    name = re.sub(r"_\d+$", "", name)
+                new.name = self._named(name)
                 if isinstance(new, keras.Layer):
-                    new.name = self._named(path_of(op, parent, "_"))
                     self._plain(op, new)
+            elif not self._names.keeps(op):
+                new.name = self._named(op.name)
             self._made[key] = new
         return self._made[key]
 
@@ -272,10 +252,7 @@ class Rewriter:
 
     def _named(self, name):
         """A name that nothing else in the new model has."""
-        if name in self._names:
-            name = _numbered(name, self._names)
-        self._names.add(name)
-        return name
+        return self._names.new(name)
 
     def _source(self, call):
         source = call.op
@@ -297,25 +274,9 @@ class Rewriter:
             if call.parent
             else variable.name
         )
-        policy = variable.dtype
-        if call.op.dtype != variable.dtype:
-            policy = f"mixed_{call.op.dtype}"
-        weight = Weight(
-            value.shape,
-            variable.name,
-            variable.dtype,
-            variable.trainable,
-            name=self._named(name),
-            dtype=policy if "float" in variable.dtype else None,
-        )
-        weight.value.assign(value)
-        weight.value.regularizer = variable.regularizer
-        weight.value.constraint = variable.constraint
+        weight = weight_like(call.op, value, self._named(name))
         self.paired(variable, weight.value)
         return weight
-
-    def paired(self, old, new) -> None:
-        """A variable takes the place of another."""
 
 
 def _packed(structure, flat):
@@ -325,11 +286,3 @@ def _packed(structure, flat):
     return keras.tree.map_structure(
         lambda x: None if x is None else next(given), structure
     )
-
-
-def _numbered(name, taken):
-    """The name with the first number that makes it new."""
-    number = 1
-    while f"{name}_{number}" in taken:
-        number += 1
-    return f"{name}_{number}"

@@ -38,7 +38,12 @@ class Rows(keras.Operation):
         ops = keras.ops
         first = anchor[(slice(None), *[0] * (len(anchor.shape) - 1))]
         zeros = ops.cast(ops.zeros_like(first), x.dtype)
-        return x + ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        zeros = ops.reshape(zeros, (-1, *[1] * (len(x.shape) - 1)))
+        if keras.backend.standardize_dtype(x.dtype) == "bool":
+            return ops.logical_or(zeros, x)
+        # In this order: Keras takes a second argument of shape [n, 1] for a
+        # bias of n channels.
+        return ops.add(zeros, x)
 
     def compute_output_spec(self, x, anchor):
         return keras.KerasTensor((anchor.shape[0], *x.shape[1:]), x.dtype)
@@ -87,13 +92,14 @@ class Weight(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs):
-        return keras.ops.convert_to_tensor(self.value)
+        return keras.ops.cast(self.value, self._dtype_of_result())
 
     def compute_output_spec(self, inputs):
-        dtype = self.compute_dtype
-        if "float" not in str(self.value.dtype):
-            dtype = self.value.dtype
-        return keras.KerasTensor(self.shape, dtype)
+        return keras.KerasTensor(self.shape, self._dtype_of_result())
+
+    def _dtype_of_result(self):
+        is_float = "float" in str(self.value.dtype)
+        return self.compute_dtype if is_float else self.value.dtype
 
     def get_config(self):
         return {
@@ -137,3 +143,29 @@ class Constant(keras.layers.Layer):
             "value": self.value.tolist(),
             "value_dtype": self.value_dtype,
         }
+
+
+def weight_like(source, value, name: str) -> Weight:
+    """A `Weight` in place of a variable that an opened layer held.
+
+    Args:
+        source: `Source` of the variable.
+        value: What the new variable is, of another shape or not.
+        name: For the layer.
+    """
+    variable = source.variable
+    policy = variable.dtype
+    if source.dtype != variable.dtype:
+        policy = f"mixed_{source.dtype}"
+    weight = Weight(
+        value.shape,
+        variable.name,
+        variable.dtype,
+        variable.trainable,
+        name=name,
+        dtype=policy if "float" in variable.dtype else None,
+    )
+    weight.value.assign(value)
+    weight.value.regularizer = variable.regularizer
+    weight.value.constraint = variable.constraint
+    return weight

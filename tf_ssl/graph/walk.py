@@ -2,160 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-from typing import Any
-
 import keras
 
 from tf_ssl.graph import opening
-from tf_ssl.graph.batch import CannotOpen, without_batch
+from tf_ssl.graph.calls import Bind, Call, Graph, Nested, Tensor, path_of
+from tf_ssl.graph.opening import CannotOpen
 from tf_ssl.graph.sources import Source
 
-
-@dataclasses.dataclass(eq=False)
-class Tensor:
-    """A value that flows through a graph.
-
-    Attributes:
-        shape: With None where a size is not known.
-        dtype: Its name.
-        name: Of the KerasTensor it stands for.
-    """
-
-    shape: tuple
-    dtype: str
-    name: str
-
-    @property
-    def rank(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-
-@dataclasses.dataclass(eq=False)
-class Call:
-    """One call of a layer or of a keras.ops operation.
-
-    Attributes:
-        op: The layer or operation; `Bind` where a nested graph begins or ends;
-            `Source` for a variable or an array.
-        args: Positional arguments, `Tensor`s in place of KerasTensors.
-        kwargs: Likewise.
-        inputs: The `Tensor`s among them, masks left out.
-        outputs: `Tensor`s.
-        parent: The `Nested` that it is part of, or None.
-    """
-
-    op: Any
-    args: tuple
-    kwargs: dict
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    parent: Nested | None = None
-
-    @property
-    def input_shapes(self) -> list[tuple]:
-        """Shapes of the inputs."""
-        return [tensor.shape for tensor in self.inputs]
-
-    @property
-    def output_shapes(self) -> list[tuple]:
-        """Shapes of the outputs."""
-        return [tensor.shape for tensor in self.outputs]
-
-    @property
-    def arguments(self) -> dict:
-        """All arguments by the names that `op.call` gives them."""
-        signature = inspect.signature(self.op.call)
-        bound = signature.bind(*self.args, **self.kwargs)
-        bound.apply_defaults()
-        found = dict(bound.arguments)
-        for name, parameter in signature.parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                found.update(found.pop(name, {}))
-        return found
-
-    def index(self, tensor) -> int | None:
-        """Position of a tensor among the inputs; None: not one of them."""
-        for i, other in enumerate(self.inputs):
-            if other is tensor:
-                return i
-        return None
-
-
-@dataclasses.dataclass(eq=False)
-class Nested:
-    """One call of a nested model, or of a composite layer, with its inside.
-
-    Attributes:
-        op: The model or layer.
-        args: As `Call`'s.
-        kwargs: Likewise.
-        outputs: `Tensor`s.
-        parent: The `Nested` around it, or None.
-        graph: Inside.
-        is_model: A Functional or Sequential model, which stays one; else a
-            composite layer or a subclassed model.
-        trains_otherwise: Its own code does something else in training, which
-            the graph does not show.
-        masks: For each output the `Tensor` that is its mask, or None.
-    """
-
-    op: Any
-    args: tuple
-    kwargs: dict
-    outputs: list[Tensor]
-    parent: Nested | None
-    graph: Graph
-    is_model: bool
-    trains_otherwise: bool = False
-    masks: list = dataclasses.field(default_factory=list)
-
-
-class Bind:
-    """Passes a tensor into or out of a nested graph."""
-
-    name = "bind"
-
-
-@dataclasses.dataclass(eq=False)
-class Graph:
-    """The inside of a model or of a composite layer.
-
-    Attributes:
-        model: It.
-        inputs: `Tensor`s.
-        outputs: `Tensor`s.
-        items: `Call`s and `Nested`s, each after those that it depends on.
-        inputs_structure: Structure that `model` is called with.
-        outputs_structure: Structure that it returns.
-        closed: (layer's name, reason) of composite layers that do not open.
-    """
-
-    model: Any
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-    items: list
-    inputs_structure: Any = None
-    outputs_structure: Any = None
-    closed: list = dataclasses.field(default_factory=list)
-
-    def calls(self) -> list[Call]:
-        """All `Call`s, those of nested graphs in their place."""
-        found = []
-        for item in self.items:
-            if isinstance(item, Nested):
-                found += item.graph.calls()
-            else:
-                found.append(item)
-        return found
+__all__ = [
+    "Bind",
+    "Call",
+    "Graph",
+    "Nested",
+    "Tensor",
+    "build_graph",
+    "functional",
+    "nodes",
+    "path_of",
+]
 
 
 def functional(model):
     """The graph of layers of a Functional or Sequential model, else None."""
     if isinstance(model, keras.Sequential):
-        return model._functional
+        return model._functional if opening.runs_its_graph(model) else None
     if hasattr(model, "_nodes_by_depth") and opening.runs_its_graph(model):
         return model
     return None
@@ -183,8 +53,55 @@ def build_graph(model, is_known=None, length=None) -> Graph:
         ValueError: The model is not built, or is a subclass with Python code
             that cannot be followed; the message has the reason.
     """
+    is_known = is_known or (lambda layer: True)
+    closed: dict[int, tuple] = {}
     with opening.nodes_forgotten(model):
-        return _Builder(is_known or (lambda layer: True)).root(model, length)
+        while True:
+            builder = _Builder(
+                lambda layer: id(layer) in closed or is_known(layer)
+            )
+            graph = builder.root(model, length)
+            tied = _tied(graph)
+            if not tied:
+                graph.closed += closed.values()
+                return graph
+            closed.update(tied)
+
+
+def _tied(graph) -> dict[int, tuple]:
+    """Composite layers that read variables of layers that are called too.
+
+    Taken apart they would read others, which training moves elsewhere.
+
+    Returns:
+        id(layer) -> (its name, reason).
+    """
+    calls = graph.calls()
+    owners = {
+        id(v): call.op
+        for call in calls
+        if isinstance(call.op, keras.Layer)
+        for v in call.op.variables
+    }
+    found = {}
+    for call in calls:
+        if not isinstance(call.op, Source) or id(call.op.value) not in owners:
+            continue
+        path, owner = call.op.value.path, owners[id(call.op.value)].name
+        nested = call.parent
+        if nested is None or nested.is_model:
+            raise ValueError(
+                "Invalid value for argument model. Expected variables of "
+                f"layers to be read by these alone. Received: {path} of layer "
+                f"{owner}, which is an argument of another operation too. Let "
+                "both be one layer of your own with a @tf_ssl.structure_rule."
+            )
+        found[id(nested.op)] = (
+            nested.op.name,
+            f"it reads {path} itself, a variable of {owner}, which is called "
+            "too",
+        )
+    return found
 
 
 class _Builder:
@@ -195,7 +112,7 @@ class _Builder:
     def root(self, model, length) -> Graph:
         """The graph of the outermost model."""
         function = functional(model)
-        if function is None and isinstance(model, keras.Sequential):
+        if getattr(model, "_functional", model) is None:
             raise ValueError(
                 "Invalid value for argument model. Expected a built Functional "
                 f"or Sequential model. Received: {model!r}. Build it first: "
@@ -243,20 +160,23 @@ class _Builder:
         env: dict[int, Tensor] = {}
         graph = Graph(
             layer,
-            [self._new(env, t) for t in opened.inputs],
+            [self._new(env, t, opened.batch) for t in opened.inputs],
             [],
             [],
             opened.inputs_structure,
             opened.outputs_structure,
+            batch=opened.batch,
         )
         for node in opened.nodes:
             self._node(node, graph, env, parent)
         graph.outputs = [env[id(t)] for t in opened.outputs]
         return graph
 
-    def _new(self, env, tensor) -> Tensor:
+    def _new(self, env, tensor, batch=None) -> Tensor:
         # What was opened at a stated batch size holds for any.
-        shape = without_batch(tensor.shape)
+        shape = tuple(tensor.shape)
+        if batch is not None:
+            shape = batch.without(shape)
         made = Tensor(shape, str(tensor.dtype), tensor.name)
         env[id(tensor)] = made
         return made
@@ -280,7 +200,7 @@ class _Builder:
         args, kwargs = keras.tree.map_structure(
             tensor_of, (node.arguments.args, node.arguments.kwargs)
         )
-        outputs = [self._new(env, t) for t in node.outputs]
+        outputs = [self._new(env, t, graph.batch) for t in node.outputs]
         if isinstance(op, Source):
             graph.items.append(Call(op, (), {}, [], outputs, parent))
             return
@@ -353,13 +273,3 @@ class _Builder:
 
 def _is_mask(name: str) -> bool:
     return name == "mask" or name.endswith("_mask")
-
-
-def path_of(op, parent, separator: str) -> str:
-    """An operation's name behind those of the composite layers around it."""
-    names = [op.name]
-    while parent is not None and not parent.is_model:
-        if not isinstance(parent.op, keras.Model):
-            names.append(parent.op.name)
-        parent = parent.parent
-    return separator.join(reversed(names))

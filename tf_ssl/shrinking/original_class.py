@@ -28,8 +28,9 @@ def original_class(model, small, *, sample=None, **changes) -> keras.Model:
 
     Raises:
         ValueError: An entry is not in the config; `small` was not made from
-            `model`; a variable has another shape than the smaller model's,
-            which is named with both: its blocks differ, or a change is missing.
+            `model`, or from one like it; there are other variables; one has
+            another shape than the smaller model's, which is named with both:
+            its blocks differ, or a change is missing.
         RuntimeError: It computes something else than `small`.
 
     >>> class Block(keras.Model):
@@ -70,6 +71,12 @@ def original_class(model, small, *, sample=None, **changes) -> keras.Model:
     inputs = random_inputs(small) if sample is None else sample
     if not new.built or not new.variables:
         new(inputs)
+    if len(new.variables) != len(variables):
+        raise ValueError(
+            f"{type(model).__name__} with {changes} has {len(new.variables)} "
+            f"variables, {model.name} has {len(variables)}: changes may state "
+            "other sizes, not other layers."
+        )
     for old, value, target in zip(
         model.variables, variables, new.variables, strict=True
     ):

@@ -20,6 +20,8 @@ class ShrinkReport:
         folded: Names of layers that took up constants of removed units.
         parameters: (before, after).
         opened: Names of composite layers whose inner layers took their place.
+        training_lost: Names of composite layers that did something else in
+            training, which the layers inside do not.
         inexact: What computes something else now; with `allow_inexact`.
         difference: Largest difference of an output between the model with its
             zeros and the smaller one, max|a - b| / max|a|; None if only
@@ -37,6 +39,7 @@ class ShrinkReport:
     folded: list
     parameters: tuple
     opened: list = dataclasses.field(default_factory=list)
+    training_lost: list = dataclasses.field(default_factory=list)
     inexact: list = dataclasses.field(default_factory=list)
     difference: float | None = None
     tolerance: float | None = None
@@ -60,6 +63,10 @@ class ShrinkReport:
         lines += [f"{name}: branch removed" for name in self.dropped]
         if self.opened:
             lines.append(f"opened: {', '.join(self.opened)}")
+        lines += [
+            f"{name}: what its own code does in training only is lost"
+            for name in self.training_lost
+        ]
         if self.folded:
             lines.append(f"constants folded into: {', '.join(self.folded)}")
         lines += [f"not exact any more: {what}" for what in self.inexact]

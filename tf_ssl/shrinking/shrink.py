@@ -121,6 +121,7 @@ def shrink(
         rebuild.folded,
         (model.count_params(), after),
         opened=rebuild.opened,
+        training_lost=rebuild.training_lost,
     )
     if plan_only:
         return report

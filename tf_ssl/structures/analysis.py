@@ -172,7 +172,8 @@ def _uses_of_axes(calls):
                 call.inputs, (first, second), strict=True
             ):
                 for i, x in enumerate(letters):
-                    if x in first and x in second and i:
+                    # Not the batch, which is in all of them.
+                    if x in first and x in second and (i or x not in made):
                         use = "paired" if x in made else "summed"
                         found.setdefault(tensor, {})[i - len(letters)] = use
         apart = _taken_apart(call, name)
@@ -397,9 +398,9 @@ def _removable(found, read, constants, needs, inner, with_inputs):
             continue
         for ids, dead in inner[c]:
             removable[found.roots[ids[~dead]]] = False
-        ways.setdefault(id(rule.op), set()).add(rule.reading())
         for i in range(len(rule.call.inputs)):
             if rule.read_axes(i) and i < len(needs[c]):
+                ways.setdefault(id(rule.op), set()).add(rule.reading())
                 readers.setdefault((id(rule.op), i), []).append(c)
     for (op, i), calls in readers.items():
         for axis in found.rules[calls[0]].read_axes(i):

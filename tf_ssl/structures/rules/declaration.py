@@ -193,6 +193,10 @@ class Declaration:
             self.inputs[source] = {**self.inputs[source], axis: ids}
         return self.inputs[source][axis]
 
+    def ignores(self, source: int) -> None:
+        """Of an input only the sizes are read."""
+        self._said |= {(source, axis) for axis in self.inputs[source]}
+
     def _check_inputs(self) -> None:
         """Fixes units of which the rule says nothing."""
         for i, axes in enumerate(self.inputs):

@@ -19,10 +19,17 @@ class Bind(Rule):
 class Rows(Rule):
     """The same for each example: of the batch only its size is read."""
 
+    def declare(self):
+        self.passes()
+        self.ignores(1)
+
 
 @structure_rule("Source")
 class Source(Rule):
-    """A variable or an array that an opened layer held: units on each axis."""
+    """A variable or an array that an opened layer held: units on each axis.
+
+    A kernel, which a product sums over one axis of, makes units along another.
+    """
 
     def declare(self):
         value, variable = self.op.value, self.op.variable
@@ -33,16 +40,23 @@ class Source(Rule):
             # is that of the batch, places or words, which end fixed.
             if shape[axis] < 2 or is_integer:
                 continue
+            uses = self.tracer.uses.get(self.call.outputs[0], {})
+            is_kernel = variable is not None and "summed" in uses.values()
+            makes = is_kernel and uses.get(axis) != "summed"
+            name = self.name if variable is None else self._name(variable)
             ids = self.tracer.elements.new(
-                shape[axis], Space(self.name, "value")
+                shape[axis], Space(name, "units" if makes else "value")
             )
             self.outputs[0][axis] = ids
             if variable is not None:
                 role = "norm" if len(shape) == 1 else "out"
-                uses = self.tracer.uses.get(self.call.outputs[0], {})
                 if uses.get(axis) == "summed":
                     role = "in"
                 self.tracer.slice(variable, role, ids, axis % len(shape))
+
+    def _name(self, variable):
+        """Of the layer that holds the variable, and its own."""
+        return "/".join((*self.name.split("/")[:-1], variable.name))
 
     def constants(self, read, inputs):
         variable = self.op.variable
